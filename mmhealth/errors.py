@@ -1,0 +1,65 @@
+"""Every exception mmhealth raises on purpose.
+
+::
+
+    MmhealthError
+    ├── RunError                 a run directory cannot be read as asked
+    │   ├── RunNotFoundError     there is no run at this path
+    │   └── SchemaVersionError   written by a newer mmhealth
+    ├── RecordError              what was handed to the recorder cannot be stored (strict mode)
+    ├── PolicyError              a policy file is wrong; names file and line
+    ├── ImportDataError          a foreign file cannot be imported; names file and column
+    ├── EstimatorInputError      arrays handed to an estimator do not fit together (also a ValueError)
+    ├── InsufficientDataError    the question cannot be answered from what was logged
+    ├── GradNormError            per-trajectory gradient norms cannot be measured as asked
+    │   └── UncoveredParameterError   a trainable parameter has no exact rule; names it
+    └── PortInUseError           the dashboard's port is taken
+"""
+
+
+class MmhealthError(Exception):
+    """Base of all errors below: catch it to catch everything that mmhealth raises on purpose."""
+
+
+class RunError(MmhealthError):
+    """A run directory cannot be read as asked."""
+
+
+class RunNotFoundError(RunError):
+    """There is no run directory at the path."""
+
+
+class SchemaVersionError(RunError):
+    """The run was written with a newer schema version than this mmhealth can read."""
+
+
+class RecordError(MmhealthError):
+    """What was handed to the recorder cannot be stored; raised only with ``strict=True``."""
+
+
+class PolicyError(MmhealthError):
+    """A policy is not valid; the message names the file, the line and the way out."""
+
+
+class ImportDataError(MmhealthError):
+    """A foreign file cannot be imported; the message names the file and the column."""
+
+
+class EstimatorInputError(MmhealthError, ValueError):
+    """Arrays handed to an estimator have shapes or values that do not fit together."""
+
+
+class InsufficientDataError(MmhealthError):
+    """The question cannot be answered from the data that were logged."""
+
+
+class GradNormError(MmhealthError):
+    """Per-trajectory gradient norms cannot be measured as asked."""
+
+
+class UncoveredParameterError(GradNormError):
+    """A trainable parameter belongs to a module without an exact rule; the message names it."""
+
+
+class PortInUseError(MmhealthError):
+    """The port asked for is taken by another process."""

@@ -1,0 +1,58 @@
+"""The mathematics of policy-gradient health: NumPy in, numbers out; one metric a file.
+
+Everything is float64, works in log space, and does not depend on the order of rows. Input that is
+empty, of the wrong shape or not finite raises `mmhealth.errors.EstimatorInputError`: the caller
+filters and counts. Only log weights may be -inf, the weight zero. Nothing returns NaN.
+"""
+
+from mmhealth.estimators.entropy import entropy, token_mean
+from mmhealth.estimators.ess import EssSums, ess, signal_log_weights
+from mmhealth.estimators.gini import gini, lorenz
+from mmhealth.estimators.groups import GroupShares, group_outcome, group_shares
+from mmhealth.estimators.histogram import (
+    LOG_RATIO_EDGES_V1,
+    LOG_RATIO_RELATIVE_ERROR_V1,
+    LOG_RATIO_SLOTS_V1,
+    histogram_percentile,
+    log_ratio_histogram,
+    merge_histograms,
+    nonfinite_tokens,
+)
+from mmhealth.estimators.horizon import HorizonCell, HorizonMatrix, wilson_interval
+from mmhealth.estimators.kl import kl_estimate, kl_terms
+from mmhealth.estimators.nonfinite import NonFinite, count_nonfinite
+from mmhealth.estimators.pareto import khat_threshold, pareto_khat
+from mmhealth.estimators.shares import max_weight_share, top_share
+from mmhealth.estimators.stall import stall_step
+
+__all__ = [
+    "LOG_RATIO_EDGES_V1",
+    "LOG_RATIO_RELATIVE_ERROR_V1",
+    "LOG_RATIO_SLOTS_V1",
+    "EssSums",
+    "GroupShares",
+    "HorizonCell",
+    "HorizonMatrix",
+    "NonFinite",
+    "count_nonfinite",
+    "entropy",
+    "ess",
+    "gini",
+    "group_outcome",
+    "group_shares",
+    "histogram_percentile",
+    "khat_threshold",
+    "kl_estimate",
+    "kl_terms",
+    "log_ratio_histogram",
+    "lorenz",
+    "max_weight_share",
+    "merge_histograms",
+    "nonfinite_tokens",
+    "pareto_khat",
+    "signal_log_weights",
+    "stall_step",
+    "token_mean",
+    "top_share",
+    "wilson_interval",
+]

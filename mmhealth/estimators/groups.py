@@ -1,0 +1,81 @@
+"""Outcome of groups: trajectories that share a prompt are all solved, all failed, or mixed.
+
+With group-relative advantages (GRPO) only mixed groups carry a gradient.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmhealth.errors import EstimatorInputError
+from mmhealth.estimators.checks import FloatArray, finite_vector, same_length
+
+
+@dataclass(frozen=True, slots=True)
+class GroupShares:
+    """Number of groups, and the shares of them that are solved, failed and mixed (sum 1)."""
+
+    groups: int
+    solved: float
+    failed: float
+    mixed: float
+
+
+def group_shares(group_ids: ArrayLike, success: ArrayLike) -> GroupShares:
+    """Shares of groups that are solved (every row succeeded), failed (none did) or mixed.
+
+    `group_ids` (n,): integers or text; `success` (n,): booleans, or numbers that are 0 or 1. A
+    group of one row is solved or failed. Raises EstimatorInputError for empty input, lengths that
+    differ, missing or incomparable ids, or another success.
+    """
+    outcome, _ = _outcomes(group_ids, success)
+    groups = outcome.size
+    solved = int((outcome == 1).sum())
+    failed = int((outcome == -1).sum())
+    mixed = groups - solved - failed
+    return GroupShares(groups, solved / groups, failed / groups, mixed / groups)
+
+
+def group_outcome(group_ids: ArrayLike, success: ArrayLike) -> NDArray[np.int8]:
+    """Outcome of each row's group (n,), int8: 1 solved, -1 failed, 0 mixed.
+
+    Takes and raises what `group_shares` does.
+    """
+    outcome, group_of_row = _outcomes(group_ids, success)
+    return outcome[group_of_row]
+
+
+def _outcomes(
+    group_ids: ArrayLike, success: ArrayLike
+) -> tuple[NDArray[np.int8], NDArray[np.intp]]:
+    """Outcome of each group, and the group of each row."""
+    ids = np.asarray(group_ids)
+    if ids.ndim != 1:
+        raise EstimatorInputError(f"group_ids: expected one dimension, got shape {ids.shape}")
+    won = _flags(success)
+    same_length(ids, won, "group_ids and success")
+    if ids.dtype.kind in "fO" and any(_is_missing(value) for value in ids.tolist()):
+        raise EstimatorInputError("group_ids: missing values; filter and count such rows first")
+    try:
+        _, inverse = np.unique(ids, return_inverse=True)
+    except TypeError as error:
+        raise EstimatorInputError(f"group_ids: ids cannot be compared: {error}") from error
+    rows = np.bincount(inverse)
+    wins = np.bincount(inverse, weights=won)
+    outcome = np.zeros(rows.size, dtype=np.int8)
+    outcome[wins == rows] = 1
+    outcome[wins == 0] = -1
+    return outcome, inverse
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _flags(success: ArrayLike) -> FloatArray:
+    flags = finite_vector(success, "success")
+    if not ((flags == 0) | (flags == 1)).all():
+        raise EstimatorInputError("success: values other than 0 and 1")
+    return flags

@@ -1,0 +1,59 @@
+"""The step at which held-out success stops improving."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mmhealth.errors import EstimatorInputError
+from mmhealth.estimators.checks import FloatArray, as_count, finite_vector, same_length
+from mmhealth.estimators.mean import mean
+
+_TIE = 1e-12
+"""An improvement that misses delta by less than this is rounding, and counts as reaching it."""
+
+
+def stall_step(
+    steps: ArrayLike, success: ArrayLike, window: int = 15, ahead: int = 40, delta: float = 0.02
+) -> int | None:
+    """First step after which mean held-out success improves by less than `delta`, or None.
+
+    `steps` (n,) are whole numbers, `success` (n,) the held-out success at each, in any row order;
+    not every step needs an evaluation, and several at a step count one each. With the trailing mean
+    M(u) = mean of success over evaluations at steps u - window < step <= u, the result is the first
+    evaluated step t with M(t + ahead) - M(t) < delta, among the t for which
+
+    - a full window lies behind: t - window + 1 >= first step, and
+    - `ahead` steps remain: t + ahead <= last step, and
+    - M(t + ahead) exists: at least one evaluation lies in its window.
+
+    None when no such t stalls, and when there is no such t: with fewer than window + ahead steps
+    the stall is undefined. Success that stays at its ceiling stalls too.
+    Raises EstimatorInputError for empty or non-finite input, steps that are not whole, lengths that
+    differ, a window or ahead below 1, or a delta that is not finite.
+    """
+    when = finite_vector(steps, "steps")
+    level = finite_vector(success, "success")
+    same_length(when, level, "steps and success")
+    if (when != np.rint(when)).any() or (np.abs(when) > 2**53).any():
+        raise EstimatorInputError("steps: expected whole numbers")
+    if as_count(window, "window") < 1 or as_count(ahead, "ahead") < 1:
+        raise EstimatorInputError("window and ahead: must be at least one step")
+    if not math.isfinite(delta):
+        raise EstimatorInputError(f"delta: {delta} is not finite")
+    order = np.argsort(when, kind="stable")
+    when, level = when[order], level[order]
+    first, last = when[0] + window - 1, when[-1] - ahead
+    for step in np.unique(when[(when >= first) & (when <= last)]).tolist():
+        now = _trailing_mean(when, level, step, window)
+        later = _trailing_mean(when, level, step + ahead, window)
+        if now is not None and later is not None and later - now < delta - _TIE:
+            return int(step)
+    return None
+
+
+def _trailing_mean(steps: FloatArray, values: FloatArray, step: float, window: int) -> float | None:
+    """Mean of values at steps in (step - window, step]; None if there are none."""
+    start, stop = np.searchsorted(steps, (step - window, step), side="right")
+    chosen = values[start:stop]
+    return mean(chosen) if chosen.size else None

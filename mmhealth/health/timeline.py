@@ -1,0 +1,145 @@
+"""The timeline: one row a step, computed the same way for a finished run and for a growing one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from mmhealth.health.metrics import StepMetrics, step_metrics
+from mmhealth.runlog import Run
+
+METRICS = (
+    "ess_weight",
+    "ess_signal",
+    "ess_contribution",
+    "ess_weight_update",
+    "ess_signal_update",
+    "ess_contribution_update",
+    "ess_weight_nominal",
+    "ess_signal_nominal",
+    "ess_contribution_nominal",
+    "ess_signal_unsolved",
+    "ess_contribution_unsolved",
+    "ess_signal_ceiling",
+    "ess_weight_other",
+    "gini_grad_norm",
+    "gini_grad_norm_unsolved",
+    "top5_share",
+    "weight_khat",
+    "weight_khat_limit",
+    "max_weight_share",
+    "entropy",
+    "kl_ref",
+    "solved_group_share",
+    "failed_group_share",
+    "dead_group_share",
+    "dead_group_share_unsolved",
+    "log_ratio_p95",
+    "log_ratio_p95_tool",
+    "reward",
+    "reward_pending",
+    "success_rate",
+)
+"""Metrics that are real numbers or unknown. ``*_update``: over rows that entered an update;
+``*_nominal``: as a fraction of the nominal batch; ``*_unsolved``: without the groups that are
+solved. All other ESS columns are fractions of the sampled rows."""
+
+SCHEMA: dict[str, Any] = {
+    "step": pl.Int64,
+    "attempt": pl.Int64,
+    "n": pl.Int64,
+    "nominal_batch": pl.Int64,
+    "complete": pl.Boolean,
+    **dict.fromkeys(METRICS, pl.Float64),
+    "nonfinite": pl.Int64,
+    "data_gap": pl.Float64,
+    "time": pl.Float64,
+}
+"""Columns of `Timeline.frame`: counts are ``n`` sampled rows and ``nonfinite`` values."""
+
+_UPDATE_SCHEMA: dict[str, Any] = {
+    "step": pl.Int64,
+    "attempt": pl.Int64,
+    "update": pl.Int64,
+    "n": pl.Int64,
+    "ess_weight": pl.Float64,
+    "ess_signal": pl.Float64,
+    "ess_contribution": pl.Float64,
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LivedStep:
+    """A step as one attempt lived it."""
+
+    attempt: int
+    step: int
+
+
+class Timeline:
+    """Per-step health of a run; `update` takes in what is new.
+
+    A row is a pure function of the step's visible data, so rows computed live equal rows computed
+    afterwards. Steps of older attempts that a later one hides stay in `lived`, not in `frame`.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.starts: dict[int, int] = {}
+        self.lived: dict[LivedStep, StepMetrics] = {}
+        self._frame: pl.DataFrame | None = None
+
+    def update(self) -> LivedStep | None:
+        """Read what is new; return the earliest step whose row is new or changed, if any."""
+        tail = self.run.tail()
+        changed = [LivedStep(data.attempt, data.step) for data in tail.steps]
+        for key, data in zip(changed, tail.steps, strict=True):
+            self.lived[key] = step_metrics(data, self.run.loss_ratio)
+        if tail.starts != self.starts:
+            new = [a for a, start in tail.starts.items() if self.starts.get(a) != start]
+            changed += [LivedStep(a, tail.starts[a]) for a in new if self.starts or a > 0]
+            self.starts = tail.starts
+        if changed:
+            self._frame = None
+        return min(changed, default=None)
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """One row a visible step, in order, with the columns of `SCHEMA`."""
+        if self._frame is None:
+            rows = [metrics.values for _, metrics in self._visible()]
+            self._frame = pl.DataFrame(rows, schema=SCHEMA)
+        return self._frame
+
+    @property
+    def updates(self) -> pl.DataFrame:
+        """ESS of every single update."""
+        rows = [row for _, metrics in self._visible() for row in metrics.updates]
+        return pl.DataFrame(rows, schema=_UPDATE_SCHEMA)
+
+    def reason(self, step: int, metric: str) -> str | None:
+        """Why a metric of a visible step is null; None when it is not."""
+        for key, metrics in self._visible():
+            if key.step == step:
+                return metrics.reasons.get(metric)
+        return None
+
+    def reasons(self) -> dict[str, str]:
+        """For each metric that is null in the last step, why."""
+        visible = self._visible()
+        return dict(visible[-1][1].reasons) if visible else {}
+
+    def is_visible(self, key: LivedStep) -> bool:
+        """Whether no later attempt hides the step."""
+        return all(key.step < start for a, start in self.starts.items() if a > key.attempt)
+
+    def _visible(self) -> list[tuple[LivedStep, StepMetrics]]:
+        visible = [(key, m) for key, m in self.lived.items() if self.is_visible(key)]
+        return sorted(visible, key=lambda item: item[0].step)
+
+
+def build_timeline(run: Run) -> Timeline:
+    """The timeline of everything that a run holds now."""
+    timeline = Timeline(run)
+    timeline.update()
+    return timeline

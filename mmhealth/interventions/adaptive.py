@@ -1,0 +1,80 @@
+"""ESS-adaptive control: alerts in, a temporary KL coefficient out.
+
+After Challapally, *Engineering and algorithmic interventions for multimodal post-training at
+Microsoft scale* (2026): when the effective sample size falls below a fifth of the batch, restore
+contrast with near misses and slow the policy down until the estimator has recovered.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+
+class AlertLike(Protocol):
+    """What the controller reads of an alert."""
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule."""
+
+    @property
+    def state(self) -> str:
+        """``"firing"`` or ``"resolved"``."""
+
+    @property
+    def step(self) -> int:
+        """Step at which the alert entered this state."""
+
+
+@dataclass(kw_only=True, slots=True)
+class EssAdaptiveConfig:
+    """When the intervention acts, and how strongly."""
+
+    rule: str = "ess_signal"
+    """Rule whose alerts switch it on and off."""
+    hold: int = 10
+    """Steps it stays active after the alert has resolved (hysteresis)."""
+    kl_coef: float = 0.5
+    """KL coefficient while it is active, in loss units per nat."""
+
+
+class EssAdaptive:
+    """Active from the step after its alert fires until ``hold`` steps after the alert resolves.
+
+    ``monitor.subscribe(controller.on_alert)`` connects it. An alert whose step is not newer than
+    the last one seen is ignored, so a monitor that replays a run after a restart changes nothing.
+    """
+
+    def __init__(self, config: EssAdaptiveConfig | None = None) -> None:
+        self.config = config or EssAdaptiveConfig()
+        self._firing = False
+        self._changed: int | None = None
+
+    def on_alert(self, alert: AlertLike) -> None:
+        """Take note of an alert; those of other rules are ignored."""
+        if alert.rule != self.config.rule:
+            return
+        if self._changed is not None and alert.step <= self._changed:
+            return
+        self._firing = alert.state == "firing"
+        self._changed = alert.step
+
+    def active(self, step: int) -> bool:
+        """Whether the intervention acts in ``step``."""
+        if self._changed is None or step <= self._changed:
+            return False
+        return self._firing or step <= self._changed + self.config.hold
+
+    def kl_coef(self, step: int) -> float:
+        """KL coefficient of ``step``: 0 while inactive."""
+        return self.config.kl_coef if self.active(step) else 0.0
+
+    def state_dict(self) -> dict[str, object]:
+        """State for a checkpoint: plain values only."""
+        return {"firing": self._firing, "changed": self._changed, "config": asdict(self.config)}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Restore what `state_dict` gave; the configuration stays the one given at construction."""
+        changed = state["changed"]
+        self._firing = bool(state["firing"])
+        self._changed = changed if isinstance(changed, int) else None

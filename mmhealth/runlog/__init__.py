@@ -1,0 +1,21 @@
+"""The run directory: the only floor that touches a run's files."""
+
+from mmhealth.runlog.attempt import new_attempt
+from mmhealth.runlog.recorder import Recorder
+from mmhealth.runlog.run import Run, Tail, open_run
+from mmhealth.runlog.seal import seal_orphans
+from mmhealth.runlog.status import RunStatus
+from mmhealth.runlog.step import StepRecord
+from mmhealth.runlog.stepdata import StepData
+
+__all__ = [
+    "Recorder",
+    "Run",
+    "RunStatus",
+    "StepData",
+    "StepRecord",
+    "Tail",
+    "new_attempt",
+    "open_run",
+    "seal_orphans",
+]

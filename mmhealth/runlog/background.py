@@ -1,0 +1,57 @@
+"""A thread that works off jobs in order, so that a hanging disk cannot hang the training loop."""
+
+import queue
+import threading
+from collections.abc import Callable
+
+
+class Job:
+    """Work handed to the thread."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._done = threading.Event()
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Do the work and keep what it raised."""
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits, never dropped
+            self.error = error
+        self._done.set()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it was done in time."""
+        return self._done.wait(timeout)
+
+
+class Background:
+    """Runs jobs one after another on a daemon thread; holds at most ``limit`` that wait."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self._queue: queue.Queue[Job | None] = queue.Queue(limit)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[], None]) -> Job | None:
+        """Hand over work; None when too much is waiting already."""
+        job = Job(work)
+        try:
+            self._queue.put_nowait(job)
+        except queue.Full:
+            return None
+        return job
+
+    def stop(self, timeout: float) -> bool:
+        """Finish what waits, then end; False when that took longer than ``timeout`` seconds."""
+        try:
+            self._queue.put(None, timeout=timeout)
+        except queue.Full:
+            return False
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            job.run()

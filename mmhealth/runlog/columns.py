@@ -1,0 +1,196 @@
+"""From whatever a trainer holds to Arrow columns.
+
+A column is a torch tensor (any device, dtype, with or without gradient), a NumPy array or a list, one
+value a row, or a single value for all rows. Everything is copied: the trainer may reuse its buffers.
+torch is never imported here: a tensor can only arrive where torch is loaded already.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmhealth.errors import RecordError
+from mmhealth.schema import Kind, Table
+
+RESERVED = ("rank", "attempt")
+"""Columns that the reader adds."""
+
+_SCALARS = (bool, int, float, str)
+
+
+def to_columns(
+    table: Table, columns: Mapping[str, Any], refuse: Callable[[str, str], None]
+) -> dict[str, pa.Array]:
+    """Convert the columns of one call, all of the same length.
+
+    A column that cannot be stored is left out and handed to ``refuse(column, why)``. The length is
+    the one that most columns have.
+    """
+    arrays: dict[str, pa.Array] = {}
+    single: dict[str, Any] = {}
+    for name, values in columns.items():
+        try:
+            if name in RESERVED:
+                raise RecordError(f"the name {name!r} is taken by the reader; rename the column")
+            if values is None:
+                continue
+            if isinstance(values, _SCALARS):
+                single[name] = values
+            else:
+                arrays[name] = _to_array(values, table.kind(name))
+        except (RecordError, ValueError, TypeError, OverflowError, RuntimeError) as error:
+            refuse(name, str(error).splitlines()[0])
+    lengths = Counter(len(array) for array in arrays.values())
+    rows = lengths.most_common(1)[0][0] if lengths else 1
+    for name in [name for name, array in arrays.items() if len(array) != rows]:
+        refuse(name, f"{len(arrays.pop(name))} values where the other columns have {rows}")
+    for name, value in single.items():
+        try:
+            arrays[name] = _to_array([value] * rows, table.kind(name))
+        except (RecordError, ValueError, TypeError, OverflowError) as error:
+            refuse(name, str(error).splitlines()[0])
+    return arrays
+
+
+def flat_numbers(values: Any) -> np.ndarray[Any, np.dtype[Any]]:
+    """Any tensor, array or (nested) list of numbers as a flat NumPy array."""
+    array = np.asarray(_to_host(values)).reshape(-1)
+    if array.dtype.kind not in "fiub":
+        raise RecordError(f"expected numbers, got dtype {array.dtype}")
+    return array
+
+
+def _to_host(values: Any) -> Any:
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(values, torch.Tensor):
+        return values
+    tensor = values.detach().to("cpu")
+    if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
+        tensor = tensor.to(torch.float32)
+    return tensor.numpy()
+
+
+def _to_array(values: Any, kind: Kind | None) -> pa.Array:
+    values = _to_host(values)
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1:
+            raise RecordError(f"shape {values.shape} where one value a row was expected")
+        if values.dtype == np.float16:
+            values = values.astype(np.float32)
+        if values.dtype.kind in "fiub" and not values.dtype.isnative:
+            values = values.astype(values.dtype.newbyteorder("="))
+        values = values.copy()
+    array = values if isinstance(values, pa.Array) else pa.array(values)
+    return _CASTS[kind](array)
+
+
+def _cast_real(array: pa.Array) -> pa.Array:
+    if pa.types.is_float32(array.type) or pa.types.is_float64(array.type):
+        return array
+    if _is_number(array.type) or pa.types.is_boolean(array.type):
+        return array.cast(pa.int64()).cast(pa.float64())
+    return _refuse(array, "numbers")
+
+
+def _cast_integer(array: pa.Array) -> pa.Array:
+    if _is_number(array.type):
+        return array.cast(pa.int64())
+    return _refuse(array, "integers")
+
+
+def _cast_flag(array: pa.Array) -> pa.Array:
+    if pa.types.is_boolean(array.type):
+        return array
+    if _is_number(array.type):
+        as_integer = array.cast(pa.int64())
+        if all(value in (0, 1, None) for value in as_integer.unique().to_pylist()):
+            return as_integer.cast(pa.bool_())
+    return _refuse(array, "booleans, or numbers that are 0 or 1")
+
+
+def _cast_text(array: pa.Array) -> pa.Array:
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        return array.cast(pa.string())
+    return _refuse(array, "text")
+
+
+def _cast_id(array: pa.Array) -> pa.Array:
+    if pa.types.is_integer(array.type):
+        return array.cast(pa.int64())
+    return _cast_text(array)
+
+
+def _cast_integers(array: pa.Array) -> pa.Array:
+    return array.cast(pa.list_(pa.int64()))
+
+
+def _cast_any(array: pa.Array) -> pa.Array:
+    if pa.types.is_null(array.type) or pa.types.is_boolean(array.type):
+        return array
+    if pa.types.is_integer(array.type):
+        return array.cast(pa.int64())
+    if pa.types.is_floating(array.type):
+        return _cast_real(array)
+    return _cast_text(array)
+
+
+def _is_number(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype))
+
+
+def _refuse(array: pa.Array, expected: str) -> pa.Array:
+    if array.null_count == len(array):
+        return array.cast(pa.null()) if pa.types.is_null(array.type) else array
+    raise RecordError(f"{array.type} where {expected} were expected")
+
+
+_CASTS: dict[Kind | None, Callable[[pa.Array], pa.Array]] = {
+    "id": _cast_id,
+    "integer": _cast_integer,
+    "real": _cast_real,
+    "flag": _cast_flag,
+    "text": _cast_text,
+    "integers": _cast_integers,
+    None: _cast_any,
+}
+
+
+def unify(batch: dict[str, pa.Array], schema: pa.Schema | None) -> tuple[pa.RecordBatch, set[str]]:
+    """Fit columns to a schema that only ever grows: missing columns become null, types widen.
+
+    Returns the batch and the names of columns whose type contradicts what was logged before.
+    """
+    if not schema:
+        columns = {name: a for name, a in batch.items() if not pa.types.is_null(a.type)}
+        return pa.record_batch(columns), set()
+    rows = len(next(iter(batch.values())))
+    contradicting: set[str] = set()
+    fields: dict[str, pa.Array] = {}
+    for field in schema:
+        array = batch.get(field.name)
+        if array is None or pa.types.is_null(array.type):
+            array = pa.nulls(rows, field.type)
+        elif array.type != field.type:
+            wider = _wider(field.type, array.type)
+            if wider is None:
+                contradicting.add(field.name)
+                array = pa.nulls(rows, field.type)
+            else:
+                array = array.cast(wider)
+        fields[field.name] = array
+    for name, array in batch.items():
+        if name not in fields and not pa.types.is_null(array.type):
+            fields[name] = array
+    return pa.record_batch(fields), contradicting
+
+
+def _wider(old: pa.DataType, new: pa.DataType) -> pa.DataType | None:
+    if _is_number(old) and _is_number(new):
+        return pa.float64()
+    if {old, new} == {pa.string(), pa.int64()}:
+        return pa.string()
+    return None

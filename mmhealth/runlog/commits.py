@@ -1,0 +1,95 @@
+"""Which commits stand, which are hidden, and which step they complete."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmhealth.runlog.layout import Writer
+from mmhealth.runlog.scan import Key
+
+PARTIAL_AFTER = 5
+"""Steps after which a step that is still incomplete is judged as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One rank's commit of one step."""
+
+    writer: Writer
+    step: int
+    row: dict[str, Any]
+    """The row of the table ``steps``."""
+
+    @property
+    def ranks_expected(self) -> int:
+        """Commits that make the step complete."""
+        return int(self.row.get("ranks_expected") or 1)
+
+    def key(self, table: str) -> Key | None:
+        """The batch of ``table`` that this commit speaks of."""
+        seq = self.row.get(f"{table}_seq")
+        return None if seq is None else Key(self.writer, int(seq))
+
+    def rows(self, table: str) -> int:
+        """How many rows that batch has."""
+        return int(self.row.get(f"{table}_rows") or 0)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StepKey:
+    """A step as one attempt lived it."""
+
+    attempt: int
+    step: int
+
+
+@dataclass(slots=True)
+class Commits:
+    """All commits of a run. Attempt k starting at step s hides older rows with step >= s."""
+
+    by_step: dict[StepKey, dict[int, Commit]] = field(default_factory=dict)
+    _starts: dict[int, int] = field(default_factory=dict)
+    _last: dict[int, int] = field(default_factory=dict)
+
+    def add(self, commit: Commit) -> StepKey:
+        """Take in a commit. A rank that commits a step again is not heard."""
+        key = StepKey(commit.writer.attempt, commit.step)
+        self.by_step.setdefault(key, {}).setdefault(commit.writer.rank, commit)
+        self.declare_start(key.attempt, key.step)
+        self._last[key.attempt] = max(key.step, self._last.get(key.attempt, key.step))
+        return key
+
+    def declare_start(self, attempt: int, step: int) -> None:
+        """An attempt starts at the lowest step that it declares or commits."""
+        self._starts[attempt] = min(step, self._starts.get(attempt, step))
+
+    @property
+    def starts(self) -> dict[int, int]:
+        """Start step of each attempt, in order of attempts."""
+        return dict(sorted(self._starts.items()))
+
+    def is_visible(self, attempt: int, step: int) -> bool:
+        """Whether no later attempt hides this row."""
+        return all(step < start for later, start in self._starts.items() if later > attempt)
+
+    def visible(self) -> list[StepKey]:
+        """Steps that stand, in order of steps."""
+        keys = (key for key in self.by_step if self.is_visible(key.attempt, key.step))
+        return sorted(keys, key=lambda key: key.step)
+
+    def ranks_expected(self, key: StepKey) -> int:
+        """Commits that make a step complete."""
+        return max(commit.ranks_expected for commit in self.by_step[key].values())
+
+    def is_committed_by_all(self, key: StepKey) -> bool:
+        """Whether all expected ranks have committed."""
+        return len(self.by_step[key]) >= self.ranks_expected(key)
+
+    def is_overdue(self, key: StepKey) -> bool:
+        """Whether the run has gone on so far that an incomplete step is judged as it is."""
+        last = max((self._last[a] for a in self._last if a >= key.attempt), default=key.step)
+        return last >= key.step + PARTIAL_AFTER
+
+    def overdue_among(self, keys: Iterable[StepKey]) -> list[StepKey]:
+        """Those of ``keys`` that are overdue."""
+        return [key for key in keys if self.is_overdue(key)]

@@ -1,0 +1,147 @@
+"""Names and places of the files in a run directory.
+
+::
+
+    run.json                                                     written once, never changed
+    writers/<rank>-<attempt>.json                                one owner each, replaced atomically
+    <table>/<rank>-<attempt>-<first>-<last>-<crc32>.parquet      sealed segment, immutable
+    <table>/<rank>-<attempt>-<first>.open.arrows                 open tail, an Arrow IPC stream
+
+``first`` and ``last`` are sequence numbers: every batch of a (table, rank, attempt) has the next one.
+A tail carries its first number so that a new one can open while the old one is being sealed. The
+name of a sealed segment carries the CRC-32 of the whole file: whatever bit changes, it is noticed.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmhealth.schema import TABLES
+
+RUN_FILE = "run.json"
+WRITERS = "writers"
+DAMAGED_SUFFIX = ".damaged"
+
+_SEALED = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)-([0-9a-f]{8})\.parquet")
+_TAIL = re.compile(r"(\d+)-(\d+)-(\d+)\.open\.arrows")
+_WRITER = re.compile(r"(\d+)-(\d+)\.json")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Writer:
+    """Whoever wrote a row: one rank in one attempt."""
+
+    rank: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The name of a sealed segment, taken apart."""
+
+    path: Path
+    writer: Writer
+    first: int
+    last: int
+    checksum: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTail:
+    """The name of an open tail, taken apart."""
+
+    path: Path
+    writer: Writer
+    first: int
+
+
+def sealed_path(folder: Path, writer: Writer, first: int, last: int, checksum: int) -> Path:
+    """Where the sealed segment with these batches belongs."""
+    name = f"{writer.rank}-{writer.attempt}-{first:09d}-{last:09d}-{checksum:08x}.parquet"
+    return folder / name
+
+
+def tail_path(folder: Path, writer: Writer, first: int) -> Path:
+    """Where the tail that starts with batch ``first`` belongs."""
+    return folder / f"{writer.rank}-{writer.attempt}-{first:09d}.open.arrows"
+
+
+def writer_path(run_dir: Path, writer: Writer) -> Path:
+    """The writer's own file of counts and losses."""
+    return run_dir / WRITERS / f"{writer.rank}-{writer.attempt}.json"
+
+
+def parse_segment(path: Path) -> Sealed | OpenTail | None:
+    """Take a file name apart; None when it follows neither pattern."""
+    if match := _SEALED.fullmatch(path.name):
+        rank, attempt, first, last = (int(group) for group in match.groups()[:4])
+        return Sealed(path, Writer(rank, attempt), first, last, int(match[5], 16))
+    if match := _TAIL.fullmatch(path.name):
+        rank, attempt, first = (int(group) for group in match.groups())
+        return OpenTail(path, Writer(rank, attempt), first)
+    return None
+
+
+def is_segment_like(path: Path) -> bool:
+    """Whether a file claims to hold rows, rightly named or not."""
+    return path.name.endswith((".parquet", ".arrows", DAMAGED_SUFFIX)) and path.name[0] != "."
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """The files of a table, sorted by name; an absent folder is empty."""
+    try:
+        return sorted(Path(entry.path) for entry in os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def list_tails(run_dir: Path) -> Iterator[OpenTail]:
+    """All open tails of a run."""
+    for table in TABLES:
+        for path in list_folder(run_dir / table):
+            if isinstance(name := parse_segment(path), OpenTail):
+                yield name
+
+
+def list_writers(run_dir: Path) -> list[Writer]:
+    """All (rank, attempt) that ever opened the run."""
+    names = (_WRITER.fullmatch(path.name) for path in list_folder(run_dir / WRITERS))
+    return sorted(Writer(int(name[1]), int(name[2])) for name in names if name)
+
+
+def replace_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON so that a reader sees either the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def create_json(path: Path, content: dict[str, Any]) -> bool:
+    """Write JSON only where no file stands yet, whole or not at all; say whether it was us."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new files in a folder survive power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def to_json(content: Any) -> str:
+    """One line of JSON; what JSON does not know is written as text."""
+    return json.dumps(content, default=str, allow_nan=True)

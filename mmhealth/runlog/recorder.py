@@ -1,0 +1,373 @@
+"""The Recorder: what a training loop holds."""
+
+import atexit
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+
+from mmhealth._version import __version__
+from mmhealth.errors import RecordError
+from mmhealth.runlog.attempt import claim_attempt
+from mmhealth.runlog.background import Background, Job
+from mmhealth.runlog.columns import to_columns
+from mmhealth.runlog.layout import to_json
+from mmhealth.runlog.losses import Losses, LossKind
+from mmhealth.runlog.seal import seal_orphans
+from mmhealth.runlog.step import StepRecord
+from mmhealth.runlog.writer import Batch, RunWriter, describe_process, open_run_files
+from mmhealth.schema import (
+    AMENDMENTS,
+    EVALUATIONS,
+    EVENTS,
+    LOSS_RATIOS,
+    SCHEMA_VERSION,
+    STEPS,
+    TABLES,
+    TRAJECTORIES,
+    UPDATES,
+    Table,
+)
+
+_CLOSE_TIMEOUT_S = 60.0
+
+
+class Recorder:
+    """Writes one rank's share of a run to a run directory.
+
+    Construction raises `RecordError` for arguments that make no sense, before training starts.
+    After that nothing is ever raised into the loop (unless ``strict``): what cannot be stored is
+    counted, warned of once through the logger ``mmhealth``, and shown in every view of the run.
+
+    When ``log_step`` returns, the step survives a SIGKILL of the process (``durability="process"``)
+    or a power loss (``"fsync"``), provided the write kept to its time budget.
+
+    Args:
+        run_dir: directory of the run; made where missing.
+        rank: this process's rank.
+        world_size: ranks that record; a step is complete when all have committed it.
+        attempt: number of this (re)start, the same on all ranks; see `new_attempt`. With one rank
+            it counts up by itself; with several it is required, here or in ``MMHEALTH_ATTEMPT``.
+        start_step: first step of this attempt; older rows from there on are hidden. Default: the
+            first step committed.
+        config: anything worth keeping about the run, stored as JSON.
+        loss_ratio: level of the loss's importance ratio: token, sequence, geometric or none.
+        grad_norm: in words, which gradient the column ``grad_norm`` measures.
+        nominal_batch: trajectories a step is meant to have, over all ranks.
+        durability: "process" or "fsync".
+        time_budget: seconds that a call may wait for the disk. After that it returns, the write
+            goes on in the background, and the delay is counted.
+        segment_bytes: size at which a tail is sealed as Parquet, in the background.
+        strict: raise RecordError instead of counting.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | os.PathLike[str],
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        attempt: int | None = None,
+        start_step: int | None = None,
+        config: Mapping[str, Any] | None = None,
+        loss_ratio: Literal["token", "sequence", "geometric", "none"] = "sequence",
+        grad_norm: str = "",
+        nominal_batch: int | None = None,
+        durability: Literal["process", "fsync"] = "process",
+        time_budget: float = 1.0,
+        segment_bytes: int = 32 << 20,
+        strict: bool = False,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise RecordError(f"rank {rank} is not one of world_size {world_size}")
+        if loss_ratio not in LOSS_RATIOS:
+            raise RecordError(f"loss_ratio {loss_ratio!r} is not one of {', '.join(LOSS_RATIOS)}")
+        if durability not in ("process", "fsync"):
+            raise RecordError(f"durability {durability!r} is neither 'process' nor 'fsync'")
+        self.run_dir = Path(run_dir).absolute()
+        self._world_size = world_size
+        self._nominal_batch = nominal_batch
+        self._time_budget = time_budget
+        self._strict = strict
+        self._losses = Losses()
+        self._seq = dict.fromkeys(TABLES, 0)
+        self._committed: set[int] = set()
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._late: Job | None = None
+        self._writer: RunWriter | None = None
+        self._background: Background | None = None
+        run = {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": uuid.uuid4().hex,
+            "name": self.run_dir.name,
+            "created": time.time(),
+            "mmhealth": __version__,
+            "loss_ratio": loss_ratio,
+            "grad_norm": grad_norm,
+            "nominal_batch": nominal_batch,
+            "config": dict(config or {}),
+        }
+        self._opening = True
+        with self._guard("write", start_step):
+            open_run_files(self.run_dir, run)
+            about = {**describe_process(), "world_size": world_size, "start_step": start_step}
+            writer = claim_attempt(self.run_dir, rank, world_size, attempt, about)
+            self._writer = RunWriter(
+                self.run_dir,
+                writer,
+                run=run,
+                about={"rank": rank, "attempt": writer.attempt, **about},
+                losses=self._losses,
+                fsync=durability == "fsync",
+                segment_bytes=segment_bytes,
+            )
+            self._writer.in_background(
+                lambda: _seal_older(self.run_dir, rank, writer.attempt, self._losses)
+            )
+            self._background = Background("mmhealth-write", limit=64)
+            atexit.register(self.close)
+        self._opening = False
+
+    @contextmanager
+    def step(self, step: int, *, nominal_batch: int | None = None) -> Iterator[StepRecord]:
+        """Record one step in pieces; committed when the block is left without an exception."""
+        number = None
+        with self._guard("step"):
+            number = _as_step(step)
+        record = StepRecord(number or 0, self._refuse_column(number), self._guard)
+        record.nominal_batch = nominal_batch if nominal_batch is not None else self._nominal_batch
+        yield record
+        if number is not None:
+            with self._guard("step", number):
+                self._commit(record)
+
+    def log_step(
+        self,
+        step: int,
+        trajectories: Mapping[str, Any],
+        scalars: Mapping[str, float] | None = None,
+        *,
+        nominal_batch: int | None = None,
+        log_ratios: Any = None,
+        after_tool: Any = None,
+    ) -> None:
+        """Record a whole step with one update: all columns of `trajectories` and `updates` at once.
+
+        ``log_ratios`` are token log-ratios (any shape) and ``after_tool`` marks those that follow a
+        tool result; only their histograms are kept.
+        """
+        with self._guard("step"), self.step(step, nominal_batch=nominal_batch) as record:
+            use = {name: trajectories[name] for name in trajectories if _is_of_update(name)}
+            shared = ("trajectory_id", "role")
+            record.add({name: trajectories[name] for name in trajectories if name not in use})
+            if use:
+                both = {name: trajectories[name] for name in shared if name in trajectories}
+                record.update(use | both)
+            record.scalars(scalars or {})
+            if log_ratios is not None:
+                record.log_ratios(log_ratios, after_tool=after_tool)
+
+    def log_evaluation(
+        self,
+        step: int,
+        *,
+        episodes: int,
+        successes: int,
+        eval_horizon: int | None = None,
+        reward_sum: float | None = None,
+        train_horizons: list[int] | None = None,
+        policy_id: str | None = None,
+        **slices: Any,
+    ) -> None:
+        """Record one held-out evaluation after ``step``; further keywords are kept as columns."""
+        row = {
+            "step": step,
+            "policy_id": policy_id,
+            "train_horizons": train_horizons,
+            "eval_horizon": eval_horizon,
+            "episodes": episodes,
+            "successes": successes,
+            "reward_sum": reward_sum,
+            **slices,
+        }
+        self._log_row(EVALUATIONS, row, "evaluation")
+
+    def log_event(
+        self, step: int, kind: str, details: Mapping[str, Any] | str | None = None
+    ) -> None:
+        """Record that something happened; ``details`` are kept as JSON."""
+        with self._guard("event"):
+            text = details if isinstance(details, str) else to_json(details or {})
+            row = {"step": step, "kind": kind, "details": text, "time": time.time()}
+            self._log_row(EVENTS, row, "event")
+
+    def amend(
+        self, step: int, trajectory_id: int | str, column: str, value: float, *, arrived_step: int
+    ) -> None:
+        """Fill in a value of an earlier step that has only now arrived, such as a delayed reward."""
+        row = {
+            "step": step,
+            "trajectory_id": trajectory_id,
+            "column": column,
+            "value": value,
+            "arrived_step": arrived_step,
+        }
+        self._log_row(AMENDMENTS, row, "amendment")
+
+    def summary(self) -> dict[str, Any]:
+        """What was committed and what was lost, as far as this process knows."""
+        return {"steps": len(self._committed), "losses": self._losses.as_json()}
+
+    def close(self) -> None:
+        """Seal the open tails and leave the final counts. Called again, does nothing."""
+        background, writer = self._background, self._writer
+        self._background = self._writer = None
+        if background is None or writer is None or os.getpid() != self._pid:
+            return
+        atexit.unregister(self.close)
+        with self._guard("write"):
+            if background.stop(_CLOSE_TIMEOUT_S):
+                writer.close(_CLOSE_TIMEOUT_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _guard(self, kind: LossKind, step: int | None = None) -> Iterator[None]:
+        """The one place where errors of any kind stop: no recording may break a training loop."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            expected = isinstance(error, RecordError | OSError | ValueError | TypeError)
+            if self._strict or (isinstance(error, RecordError) and self._opening):
+                if isinstance(error, RecordError):
+                    raise
+                raise RecordError(f"{type(error).__name__}: {error}") from error
+            why = (
+                str(error) if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
+            )
+            self._losses.add(kind if expected else "internal", why, step)
+
+    def _refuse_column(self, step: int | None) -> Callable[[str, str], None]:
+        def refuse(column: str, why: str) -> None:
+            if self._strict:
+                raise RecordError(f"column {column!r}: {why}")
+            self._losses.add("column", f"column {column!r}: {why}", step)
+
+        return refuse
+
+    def _commit(self, record: StepRecord) -> None:
+        with self._lock:
+            duplicate = record.step in self._committed
+            self._committed.add(record.step)
+        if duplicate:
+            self._lose("duplicate_commit", "the step is committed already", record.step)
+            return
+        batches = []
+        commit: dict[str, Any] = record.commit_columns()
+        for table in (TRAJECTORIES, UPDATES):
+            if rows := record.rows(table):
+                batch = Batch(table.name, self._next_seq(table), rows)
+                batches.append(batch)
+                commit[f"{table.name}_seq"] = batch.seq
+                commit[f"{table.name}_rows"] = len(next(iter(rows.values())))
+        commit |= {
+            "step": record.step,
+            "ranks_expected": self._world_size,
+            "time": time.time(),
+        }
+        batches.append(self._one_row(STEPS, commit, record.step))
+        self._write(batches, record.step, commits=True)
+
+    def _log_row(self, table: Table, row: dict[str, Any], kind: LossKind) -> None:
+        step = row["step"]
+        with self._guard(kind, step):
+            self._write([self._one_row(table, row, step)], step, commits=False)
+
+    def _one_row(self, table: Table, row: dict[str, Any], step: int) -> Batch:
+        present = {
+            name: [value.item() if hasattr(value, "item") else value]
+            for name, value in row.items()
+            if value is not None
+        }
+        columns = to_columns(table, present, self._refuse_column(step))
+        if "step" not in columns:
+            raise RecordError(f"step {step!r} is not an integer")
+        return Batch(table.name, self._next_seq(table), columns)
+
+    def _next_seq(self, table: Table) -> int:
+        with self._lock:
+            self._seq[table.name] += 1
+            return self._seq[table.name] - 1
+
+    def _write(self, batches: list[Batch], step: int, *, commits: bool) -> None:
+        writer, background = self._writer, self._background
+        if os.getpid() != self._pid:
+            self._lose("forked", "a forked child process uses its parent's recorder", step)
+            return
+        if writer is None or background is None:
+            self._lose("write", "the recorder is closed or could not open the run", step)
+            return
+
+        def work() -> None:
+            try:
+                writer.write(batches, step if commits else None)
+            except (OSError, pa.ArrowException) as error:
+                self._losses.add("write", f"{type(error).__name__}: {error}", step)
+                raise
+
+        job = background.submit(work)
+        if job is None:
+            self._lose("queue_full", "64 writes are waiting for the disk", step)
+            return
+        behind = self._late is not None and not self._late.wait(0)
+        if behind or not job.wait(self._time_budget):
+            self._late = job
+            self._lose("over_budget", f"a write took over {self._time_budget} s", step)
+        elif job.error is not None:
+            self._committed.discard(step)
+            if self._strict:
+                raise RecordError(str(job.error)) from job.error
+
+    def _lose(self, kind: LossKind, why: str, step: int | None) -> None:
+        if self._strict:
+            raise RecordError(f"step {step}: {why}")
+        self._losses.add(kind, why, step)
+        if self._background and self._writer and os.getpid() == self._pid:
+            self._background.submit(self._writer.publish)
+
+
+def _as_step(step: Any) -> int:
+    number = int(step)
+    if number != step:
+        raise RecordError(f"step {step!r} is not a whole number")
+    return number
+
+
+def _is_of_update(column: str) -> bool:
+    return UPDATES.kind(column) is not None and TRAJECTORIES.kind(column) is None
+
+
+def _seal_older(run_dir: Path, rank: int, attempt: int, losses: Losses) -> None:
+    try:
+        seal_orphans(
+            run_dir, lambda tail: tail.writer.rank == rank and tail.writer.attempt < attempt
+        )
+    except OSError as error:
+        losses.add("write", f"an older tail stays unsealed: {error}")

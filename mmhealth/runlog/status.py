@@ -1,0 +1,90 @@
+"""What is known about the state of a run's data: complete, pending, damaged, lost."""
+
+from dataclasses import dataclass, field
+
+from mmhealth.runlog.losses import HARMLESS
+from mmhealth.runlog.scan import Quarantined
+
+
+@dataclass(frozen=True, slots=True)
+class WriterLoss:
+    """Losses of one kind that one writer counted."""
+
+    rank: int
+    attempt: int
+    kind: str
+    count: int
+    first: str
+    way_out: str
+
+
+@dataclass(frozen=True, slots=True)
+class IncompleteStep:
+    """A step that some rank has not committed, or whose rows cannot all be read."""
+
+    step: int
+    attempt: int
+    ranks_missing: int
+    rows_missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of the run."""
+
+    number: int
+    start: int
+    """Hides every row of older attempts from this step on."""
+    ranks: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class RunStatus:
+    """How much of what happened can be read, and what happened to the rest."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    steps_complete: int = 0
+    last_step: int | None = None
+    """Last step that some rank has committed."""
+    last_commit: float | None = None
+    """When it was committed, seconds since 1970."""
+    incomplete: list[IncompleteStep] = field(default_factory=list)
+    rows_read: int = 0
+    """Trajectory rows of committed, visible steps that were read."""
+    rows_present: int = 0
+    """Trajectory rows that those steps' commits speak of."""
+    rows_pending: int = 0
+    """Rows that no commit speaks of (yet)."""
+    rows_hidden: int = 0
+    """Trajectory rows hidden by a later attempt."""
+    quarantined: list[Quarantined] = field(default_factory=list)
+    batches_missing: int = 0
+    """Gaps in the writers' sequence numbers."""
+    losses: list[WriterLoss] = field(default_factory=list)
+
+    @property
+    def data_lost(self) -> bool:
+        """Whether anything is missing that should be there."""
+        return bool(
+            self.quarantined
+            or self.batches_missing
+            or self.rows_read < self.rows_present
+            or any(loss.kind not in HARMLESS for loss in self.losses)
+        )
+
+    def describe_losses(self) -> list[str]:
+        """Each loss as a sentence, the gravest first."""
+        sentences = [f"{item.file}: {item.reason}" for item in self.quarantined]
+        if missing := self.rows_present - self.rows_read:
+            sentences.append(f"{missing} of {self.rows_present} committed rows cannot be read")
+        if self.batches_missing:
+            sentences.append(
+                f"{self.batches_missing} batches never arrived (gaps in the numbering)"
+            )
+        for loss in self.losses:
+            times = "once" if loss.count == 1 else f"{loss.count} times"
+            sentences.append(
+                f"rank {loss.rank}, attempt {loss.attempt}: {loss.kind} {times}, first: {loss.first}. "
+                f"Way out: {loss.way_out}"
+            )
+        return sentences

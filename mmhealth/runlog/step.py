@@ -1,0 +1,164 @@
+"""One step being recorded: rows are gathered here and committed together."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmhealth.errors import RecordError
+from mmhealth.estimators import log_ratio_histogram, merge_histograms
+from mmhealth.runlog.columns import RESERVED, flat_numbers, to_columns
+from mmhealth.schema import (
+    ROLES,
+    SAMPLED_ROLES,
+    STEPS,
+    TRAJECTORIES,
+    UPDATE_ROLES,
+    UPDATES,
+    Role,
+    Table,
+)
+
+Columns = Mapping[str, Any]
+Refuse = Callable[[str, str], None]
+
+
+class StepRecord:
+    """Gathers what happened in one step; `Recorder.step` hands it out and commits it.
+
+    All columns are listed in `mmhealth.schema`; others are kept as they are.
+    """
+
+    def __init__(self, step: int, refuse: Refuse, guard: Callable[..., Any]) -> None:
+        self.step = step
+        self._refuse = refuse
+        self._guard = guard
+        self._trajectories: list[pa.Table] = []
+        self._updates: list[pa.Table] = []
+        self._ids: list[pa.Array] = []
+        self._scalars: dict[str, float] = {}
+        self._histograms: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = {}
+        self.nominal_batch: int | None = None
+
+    def add(self, columns: Columns, *, role: Role | None = None) -> None:
+        """Add trajectories: one value a row in every column.
+
+        ``role`` holds for all of them (default ``used``, unless there is a column ``role``). Rows
+        are numbered in order where ``trajectory_id`` is not given.
+        """
+        with self._guard("step", self.step):
+            self._add(columns, role)
+
+    def update(
+        self, columns: Columns, *, update: int | None = None, role: Role | None = None
+    ) -> None:
+        """Add how trajectories were used in one optimizer step, numbered ``update`` (default 0).
+
+        Without ``trajectory_id`` there must be one row for each trajectory added so far, in order.
+        """
+        with self._guard("step", self.step):
+            self._update(columns, update, role)
+
+    def scalars(self, values: Mapping[str, float]) -> None:
+        """Add numbers that describe the whole step on this rank: loss, lr, kl_coef ..."""
+        with self._guard("step", self.step):
+            for name, value in values.items():
+                if STEPS.kind(name) or name in RESERVED:
+                    self._refuse(name, "this name is taken; rename the scalar")
+                    continue
+                try:
+                    self._scalars[name] = float(value)
+                except (TypeError, ValueError) as error:
+                    self._refuse(name, str(error))
+
+    def log_ratios(self, values: Any, *, mask: Any = None, after_tool: Any = None) -> None:
+        """Add token log-ratios (nats, any shape); only their histogram is kept.
+
+        ``mask`` selects the tokens that count, ``after_tool`` those that follow a tool result.
+        """
+        with self._guard("step", self.step):
+            flat = flat_numbers(values)
+            keep = _mask(mask, flat.size)
+            self._count("log_ratio_histogram", flat[keep])
+            if after_tool is not None:
+                self._count("log_ratio_tool_histogram", flat[keep & _mask(after_tool, flat.size)])
+
+    def rows(self, table: Table) -> dict[str, pa.Array]:
+        """All rows gathered for a table, as columns."""
+        parts = self._trajectories if table is TRAJECTORIES else self._updates
+        if not parts:
+            return {}
+        whole = pa.concat_tables(parts, promote_options="permissive").combine_chunks()
+        return {name: whole[name].combine_chunks() for name in whole.column_names}
+
+    def commit_columns(self) -> dict[str, Any]:
+        """What the commit row says beside the sequence numbers."""
+        roles: Counter[str] = Counter()
+        for part in self._trajectories:
+            for count in part["role"].value_counts().to_pylist():
+                roles[count["values"]] += count["counts"]
+        return {
+            **self._scalars,
+            "nominal_batch": self.nominal_batch,
+            "sampled": sum(roles[role] for role in SAMPLED_ROLES),
+            "used": sum(roles[role] for role in UPDATE_ROLES),
+            **{name: counts.tolist() for name, counts in self._histograms.items()},
+        }
+
+    def _add(self, columns: Columns, role: Role | None) -> None:
+        arrays = to_columns(TRAJECTORIES, columns, self._refuse)
+        rows = len(next(iter(arrays.values()))) if arrays else 0
+        if not rows:
+            return
+        if "trajectory_id" not in arrays:
+            known = sum(len(ids) for ids in self._ids)
+            arrays["trajectory_id"] = pa.array(np.arange(known, known + rows))
+        self._ids.append(arrays["trajectory_id"])
+        self._finish(arrays, rows, role, self._trajectories)
+
+    def _update(self, columns: Columns, update: int | None, role: Role | None) -> None:
+        arrays = to_columns(UPDATES, columns, self._refuse)
+        rows = len(next(iter(arrays.values()))) if arrays else 0
+        if not rows:
+            return
+        if "trajectory_id" not in arrays:
+            known = pa.concat_arrays(self._ids) if self._ids else pa.array([], pa.int64())
+            if len(known) != rows:
+                raise RecordError(
+                    f"update of {rows} rows without trajectory_id, but {len(known)} trajectories "
+                    "were added; pass trajectory_id"
+                )
+            arrays["trajectory_id"] = known
+        if update is not None or "update" not in arrays:
+            arrays["update"] = pa.array(np.full(rows, update or 0, np.int64))
+        self._finish(arrays, rows, role, self._updates)
+
+    def _finish(
+        self, arrays: dict[str, pa.Array], rows: int, role: Role | None, into: list[pa.Table]
+    ) -> None:
+        if role is not None or "role" not in arrays:
+            arrays["role"] = pa.array([role or "used"] * rows, pa.string())
+        unknown = set(arrays["role"].unique().to_pylist()) - set(ROLES)
+        if unknown:
+            raise RecordError(
+                f"unknown role {sorted(map(str, unknown))}; known: {', '.join(ROLES)}"
+            )
+        arrays["step"] = pa.array(np.full(rows, self.step, np.int64))
+        into.append(pa.table(arrays))
+
+    def _count(self, name: str, values: np.ndarray[Any, np.dtype[Any]]) -> None:
+        counts = log_ratio_histogram(values)
+        if name in self._histograms:
+            counts = merge_histograms(self._histograms[name], counts)
+        self._histograms[name] = counts
+
+
+def _mask(mask: Any, size: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    if mask is None:
+        return np.ones(size, bool)
+    flat = flat_numbers(mask).astype(bool)
+    if flat.size != size:
+        raise RecordError(f"mask of {flat.size} values for {size} log-ratios")
+    return flat

@@ -1,0 +1,137 @@
+"""All that one step holds, put together from its ranks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from mmhealth.estimators import merge_histograms
+from mmhealth.runlog.commits import Commit, StepKey
+from mmhealth.schema import AMENDMENTS, STEPS, TRAJECTORIES
+
+Histogram = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class StepData:
+    """One step as one attempt lived it: rows of all its ranks."""
+
+    step: int
+    attempt: int
+    complete: bool
+    """All expected ranks have committed and all their rows were read."""
+    ranks_expected: int
+    ranks: tuple[int, ...]
+    """Ranks that committed."""
+    nominal_batch: int | None
+    rows_missing: int
+    """Trajectory and update rows that commits speak of and that cannot be read."""
+    trajectories: pl.DataFrame
+    """In order of rank, then as logged; with the columns ``rank`` and ``attempt``."""
+    updates: pl.DataFrame
+    scalars: dict[str, float]
+    """Of the lowest rank."""
+    histograms: dict[str, Histogram]
+    """Token log-ratio histograms, merged over ranks."""
+    committed: float | None
+    """When the last rank committed, seconds since 1970."""
+
+
+def build_step(
+    key: StepKey,
+    commits: dict[int, Commit],
+    batches: dict[str, dict[Any, pa.Table]],
+    amendments: pl.DataFrame,
+    *,
+    ranks_expected: int,
+) -> StepData:
+    """Put a step together. ``amendments`` are those of this step."""
+    ordered = [commits[rank] for rank in sorted(commits)]
+    missing = 0
+    frames: dict[str, pl.DataFrame] = {}
+    for table in ("trajectories", "updates"):
+        parts = []
+        for commit in ordered:
+            batch_key = commit.key(table)
+            if batch_key is None:
+                continue
+            if batch_key in batches[table]:
+                parts.append(with_writer(batches[table][batch_key], commit.writer))
+            else:
+                missing += commit.rows(table)
+        frames[table] = to_frame(parts)
+    nominal = [commit.row.get("nominal_batch") for commit in ordered]
+    times = [commit.row["time"] for commit in ordered if commit.row.get("time") is not None]
+    known = {column.name for column in STEPS.columns}
+    return StepData(
+        step=key.step,
+        attempt=key.attempt,
+        complete=len(ordered) >= ranks_expected and not missing,
+        ranks_expected=ranks_expected,
+        ranks=tuple(sorted(commits)),
+        nominal_batch=next((value for value in nominal if value is not None), None),
+        rows_missing=missing,
+        trajectories=amend(frames["trajectories"], amendments),
+        updates=frames["updates"],
+        scalars={k: v for k, v in ordered[0].row.items() if k not in known and v is not None},
+        histograms=_merge(ordered),
+        committed=max(times, default=None),
+    )
+
+
+def with_writer(batch: pa.Table, writer: Any) -> pa.Table:
+    """A batch with the columns ``rank`` and ``attempt``."""
+    for name, value in (("rank", writer.rank), ("attempt", writer.attempt)):
+        column = pa.array(np.full(batch.num_rows, value, np.int64))
+        batch = batch.append_column(name, column)
+    return batch
+
+
+def to_frame(parts: list[pa.Table]) -> pl.DataFrame:
+    """Batches one below the other; what one lacks is null, and types widen."""
+    frames = [frame for part in parts if isinstance(frame := pl.from_arrow(part), pl.DataFrame)]
+    if not frames:
+        return pl.DataFrame()
+    return pl.concat(frames, how="diagonal_relaxed", rechunk=True)
+
+
+def amend(trajectories: pl.DataFrame, amendments: pl.DataFrame) -> pl.DataFrame:
+    """Fill in values that arrived late; for each trajectory and column the latest wins."""
+    if amendments.is_empty() or trajectories.is_empty():
+        return trajectories
+    latest = (
+        amendments.with_columns(pl.col("trajectory_id").cast(trajectories["trajectory_id"].dtype))
+        .sort("arrived_step", maintain_order=True)
+        .unique(["step", "rank", "trajectory_id", "column"], keep="last", maintain_order=True)
+    )
+    for name in latest["column"].unique(maintain_order=True).to_list():
+        late = latest.filter(pl.col("column") == name).select(
+            "step", "rank", "trajectory_id", pl.col("value").alias("_late")
+        )
+        trajectories = trajectories.join(
+            late, on=["step", "rank", "trajectory_id"], how="left", maintain_order="left"
+        )
+        value = pl.col("_late")
+        if TRAJECTORIES.kind(name) == "flag":
+            value = value.cast(pl.Boolean)
+        filled = pl.coalesce(value, pl.col(name)) if name in trajectories.columns else value
+        trajectories = trajectories.with_columns(filled.alias(name)).drop("_late")
+    return trajectories
+
+
+def empty_amendments() -> pl.DataFrame:
+    """No amendments, with the right columns."""
+    types = {"id": pl.Int64, "integer": pl.Int64, "real": pl.Float64, "text": pl.String}
+    schema = {column.name: types[column.kind] for column in AMENDMENTS.columns}
+    return pl.DataFrame(schema={**schema, "rank": pl.Int64, "attempt": pl.Int64})
+
+
+def _merge(commits: list[Commit]) -> dict[str, Histogram]:
+    merged = {}
+    for name in ("log_ratio_histogram", "log_ratio_tool_histogram"):
+        parts = [np.asarray(c.row[name], np.int64) for c in commits if c.row.get(name) is not None]
+        if parts:
+            merged[name] = merge_histograms(*parts)
+    return merged

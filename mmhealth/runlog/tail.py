@@ -1,0 +1,173 @@
+"""The open tail of a table: an Arrow IPC stream that is readable while it grows.
+
+Arrow's stream format has no checksum: most flipped bits decode as clean data, and some abort the
+process that decodes them. So each batch carries a seal in the metadata of its message: sequence
+number, length of the message, and a CRC-32 of all its bytes (those of the seal's own checksum read as
+zeros), seeded with the CRC-32 of the schema. Nothing is decoded before its seal has been verified.
+"""
+
+import fcntl
+import os
+import re
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+_CONTINUATION = b"\xff\xff\xff\xff"
+_PREFIX = struct.Struct("<4si")
+_MAX_METADATA = 1 << 26
+_KEY = "mmhealth"
+_BLANK = b"0" * 8
+_SEAL = re.compile(rb"seq=(\d{12}) bytes=(\d{14}) crc32=([0-9a-f]{8})")
+
+
+def _seal(seq: int, size: int) -> bytes:
+    return b"seq=%012d bytes=%014d crc32=" % (seq, size) + _BLANK
+
+
+class TailWriter:
+    """Appends batches of one schema to one tail. Not thread-safe; raises OSError as it comes.
+
+    The file is locked (``flock``) as long as it is open: that is how `seal` tells a live tail from an
+    orphan.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.schema = schema
+        self.size = 0
+        header = schema.serialize().to_pybytes()
+        self._header = len(header)
+        self._schema_checksum = zlib.crc32(header)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._write(memoryview(header))
+        except OSError:
+            os.close(self._descriptor)
+            path.unlink(missing_ok=True)
+            raise
+
+    def append(self, batch: pa.RecordBatch, seq: int, *, sync: bool = False) -> None:
+        """Write one batch; on failure the file is cut back to where it was."""
+        self._write(memoryview(self._message(batch, seq)))
+        if sync:
+            os.fsync(self._descriptor)
+
+    def removed(self) -> bool:
+        """Whether somebody deleted the file under us."""
+        return os.fstat(self._descriptor).st_nlink == 0
+
+    def close(self) -> None:
+        """Let go of file and lock."""
+        os.close(self._descriptor)
+
+    def _message(self, batch: pa.RecordBatch, seq: int) -> bytearray:
+        sink = pa.BufferOutputStream()
+        stream = pa.ipc.new_stream(sink, self.schema)
+        stream.write_batch(batch, custom_metadata={_KEY: _seal(seq, 0)})
+        message = bytearray(memoryview(sink.getvalue())[self._header :])
+        seal = message.index(_seal(seq, 0))
+        message[seal : seal + len(_seal(seq, 0))] = _seal(seq, len(message))
+        checksum = zlib.crc32(message, self._schema_checksum)
+        end = seal + len(_seal(seq, 0))
+        message[end - len(_BLANK) : end] = b"%08x" % checksum
+        return message
+
+    def _write(self, content: memoryview) -> None:
+        written = 0
+        try:
+            while written < len(content):
+                written += os.write(self._descriptor, content[written:])
+        except OSError:
+            os.ftruncate(self._descriptor, self.size)
+            os.lseek(self._descriptor, self.size, os.SEEK_SET)
+            raise
+        self.size += written
+
+
+@dataclass(slots=True)
+class TailPosition:
+    """How far a tail has been read."""
+
+    offset: int = 0
+    schema: bytes = b""
+
+
+@dataclass(slots=True)
+class TailRead:
+    """What one look at a tail brought."""
+
+    batches: list[tuple[int, pa.RecordBatch]] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    unfinished: int = 0
+    """Bytes at the end that are not a whole batch, or not yet."""
+
+
+def read_tail(path: Path, position: TailPosition) -> TailRead:
+    """Read the whole batches behind ``position`` and move it forward.
+
+    A damaged batch is named and stepped over; where even its length is lost, the rest is named and
+    left. Raises FileNotFoundError when the tail has just been sealed.
+    """
+    with path.open("rb") as file:
+        file.seek(position.offset)
+        new = memoryview(file.read())
+    result = TailRead()
+    if not position.schema and new:
+        size = _framed_size(new)
+        if size is None or size > len(new):
+            return _leave_rest(new, position, result)
+        position.schema = bytes(new[:size])
+        position.offset += size
+        new = new[size:]
+    while new:
+        framed = _framed_size(new)
+        seal = _SEAL.search(new[: min(framed, len(new))]) if framed else None
+        if seal is None or int(seal[2]) > len(new):
+            return _leave_rest(new, position, result)
+        seq, size = int(seal[1]), int(seal[2])
+        message = bytearray(new[:size])
+        message[seal.start(3) : seal.end(3)] = _BLANK
+        if zlib.crc32(message, zlib.crc32(position.schema)) != int(seal[3], 16):
+            if len(new) > size and not _CONTINUATION.startswith(bytes(new[size : size + 4])):
+                return _leave_rest(new, position, result, damaged=True)
+            result.damaged.append(f"batch at byte {position.offset} fails its checksum")
+        else:
+            stream = pa.ipc.open_stream(pa.py_buffer(position.schema + bytes(new[:size])))
+            result.batches.append((seq, stream.read_next_batch()))
+        position.offset += size
+        new = new[size:]
+    return result
+
+
+def _framed_size(content: memoryview) -> int | None:
+    """Bytes of the message's prefix and metadata, or None where no message begins."""
+    if len(content) < _PREFIX.size:
+        return None
+    mark, size = _PREFIX.unpack_from(content)
+    if mark != _CONTINUATION or not 0 < size < _MAX_METADATA:
+        return None
+    return _PREFIX.size + int(size)
+
+
+def _leave_rest(
+    rest: memoryview, position: TailPosition, result: TailRead, *, damaged: bool = False
+) -> TailRead:
+    framed = _framed_size(rest)
+    growing = _CONTINUATION.startswith(bytes(rest[:4])) and (
+        len(rest) < _PREFIX.size
+        or (framed is not None and not _is_whole_without_seal(rest, framed))
+    )
+    if growing and not damaged:
+        result.unfinished = len(rest)
+    else:
+        result.damaged.append(f"{len(rest)} bytes from byte {position.offset} cannot be read")
+    return result
+
+
+def _is_whole_without_seal(rest: memoryview, framed: int) -> bool:
+    return len(rest) >= framed and _SEAL.search(rest[:framed]) is None

@@ -1,0 +1,172 @@
+"""Writes the batches of one (rank, attempt): tails, their rotation, and the writer's own file.
+
+Everything here runs on the recorder's background threads.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mmhealth.runlog.background import Background
+from mmhealth.runlog.columns import unify
+from mmhealth.runlog.layout import (
+    RUN_FILE,
+    WRITERS,
+    Writer,
+    create_json,
+    replace_json,
+    tail_path,
+    writer_path,
+)
+from mmhealth.runlog.losses import Losses
+from mmhealth.runlog.segment import seal_tail
+from mmhealth.runlog.tail import TailWriter
+from mmhealth.schema import TABLES
+
+_PUBLISH_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows for one table, with the sequence number that was issued for them."""
+
+    table: str
+    seq: int
+    columns: dict[str, pa.Array]
+
+
+@dataclass(slots=True)
+class _Counts:
+    rows: dict[str, int] = field(default_factory=dict)
+    last_seq: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    last_step: int | None = None
+
+
+class RunWriter:
+    """Owns the tails of one writer. Raises OSError; its caller counts."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        writer: Writer,
+        *,
+        run: dict[str, Any],
+        about: dict[str, Any],
+        losses: Losses,
+        fsync: bool,
+        segment_bytes: int,
+    ) -> None:
+        self._run_dir = run_dir
+        self._writer = writer
+        self._run = run
+        self._about = about
+        self._losses = losses
+        self._fsync = fsync
+        self._segment_bytes = segment_bytes
+        self._tails: dict[str, TailWriter] = {}
+        self._schemas: dict[str, pa.Schema] = {}
+        self._counts = _Counts()
+        self._published = 0.0
+        self._sealer = Background("mmhealth-seal", limit=1_000)
+
+    def write(self, batches: list[Batch], step: int | None = None) -> None:
+        """Append batches in order; ``step`` marks that they commit this step."""
+        self._revive_if_removed()
+        for batch in batches:
+            self._append(batch)
+        if step is not None:
+            self._counts.steps += 1
+            self._counts.last_step = step
+        self.publish()
+
+    def publish(self, *, force: bool = False, **more: Any) -> None:
+        """Bring the writer's file up to date: when something was lost, or ``force``."""
+        now = time.monotonic()
+        if not force and not (self._losses.changed and now - self._published > _PUBLISH_EVERY_S):
+            return
+        self._losses.changed = False
+        self._published = now
+        content = {
+            **self._about,
+            "steps": self._counts.steps,
+            "last_step": self._counts.last_step,
+            "rows": self._counts.rows,
+            "last_seq": self._counts.last_seq,
+            "losses": self._losses.as_json(),
+            **more,
+        }
+        replace_json(writer_path(self._run_dir, self._writer), content)
+
+    def in_background(self, work: Callable[[], None]) -> None:
+        """Run something on the sealing thread."""
+        self._sealer.submit(work)
+
+    def close(self, timeout: float) -> None:
+        """Seal everything and leave the final counts."""
+        for table in list(self._tails):
+            self._rotate(table)
+        self._sealer.stop(timeout)
+        self.publish(force=True, closed=time.time())
+
+    def _append(self, batch: Batch) -> None:
+        table = batch.table
+        rows, contradicting = unify(batch.columns, self._schemas.get(table))
+        for name in sorted(contradicting):
+            before = self._schemas[table].field(name).type
+            now = batch.columns[name].type
+            self._losses.add("column", f"{table}.{name} was {before} before and is {now} now")
+        tail = self._tails.get(table)
+        if tail and (not tail.schema.equals(rows.schema) or tail.size > self._segment_bytes):
+            self._rotate(table)
+            tail = None
+        if tail is None:
+            folder = self._run_dir / table
+            folder.mkdir(parents=True, exist_ok=True)
+            path = tail_path(folder, self._writer, batch.seq)
+            tail = self._tails[table] = TailWriter(path, rows.schema)
+            self._schemas[table] = rows.schema
+        tail.append(rows, batch.seq, sync=self._fsync)
+        self._counts.rows[table] = self._counts.rows.get(table, 0) + rows.num_rows
+        self._counts.last_seq[table] = batch.seq
+
+    def _rotate(self, table: str) -> None:
+        tail = self._tails.pop(table)
+        tail.close()
+
+        def seal() -> None:
+            try:
+                seal_tail(tail.path)
+            except OSError as error:
+                self._losses.add("write", f"{tail.path.name} stays unsealed: {error}")
+
+        self._sealer.submit(seal)
+
+    def _revive_if_removed(self) -> None:
+        if not any(tail.removed() for tail in self._tails.values()):
+            return
+        self._losses.add("run_removed", f"{self._run_dir} was removed while it was recorded")
+        for tail in self._tails.values():
+            tail.close()
+        self._tails.clear()
+        open_run_files(self._run_dir, self._run)
+        self.publish(force=True)
+
+
+def open_run_files(run_dir: Path, run: dict[str, Any]) -> None:
+    """Make the run directory and its run.json where they are missing."""
+    (run_dir / WRITERS).mkdir(parents=True, exist_ok=True)
+    for table in TABLES:
+        (run_dir / table).mkdir(exist_ok=True)
+    if not (run_dir / RUN_FILE).exists():
+        create_json(run_dir / RUN_FILE, run)
+
+
+def describe_process() -> dict[str, Any]:
+    """Who writes: for people who look into the directory."""
+    return {"pid": os.getpid(), "host": os.uname().nodename, "opened": time.time()}

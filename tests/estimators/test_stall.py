@@ -1,0 +1,108 @@
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmhealth.errors import EstimatorInputError
+from mmhealth.estimators import stall_step
+
+FAST = settings(deadline=None, derandomize=True, max_examples=60)
+ROWS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=40)
+
+
+def slow_stall(rows, window, ahead, delta):
+    def trailing(u):
+        chosen = [y for s, y in rows if u - window < s <= u]
+        return sum(chosen) / len(chosen) if chosen else None
+
+    first, last = min(s for s, _ in rows), max(s for s, _ in rows)
+    for t in range(first, last + 1):
+        if not any(s == t for s, _ in rows) or t - window + 1 < first or t + ahead > last:
+            continue
+        now, later = trailing(t), trailing(t + ahead)
+        if later is not None and later - now < delta:
+            return t
+    return None
+
+
+def test_plateau_closed_form():
+    # +0.01 a step up to step 95, flat after: M(t + 40) - M(t) = 0.01 x (what M(t) still lacks)
+    steps = np.arange(200)
+    success = np.minimum(steps, 95) / 100
+    # M(t) lacks k(k + 1) / 2 / 15 hundredths, k = 109 - t: less than two of them from k = 7
+    assert stall_step(steps, success) == 102
+    assert stall_step(steps, success, window=1) == 94
+    assert stall_step(steps, success, window=1, delta=0.0) is None
+    assert stall_step(steps, success, window=1, delta=1e-9) == 95
+
+
+def test_steady_improvement_never_stalls():
+    steps = np.arange(300)
+    assert stall_step(steps, steps * 0.001) is None  # 0.04 over 40 steps
+    assert stall_step(steps, steps * 0.0004) == 14  # 0.016 over 40 steps
+
+
+def test_an_improvement_of_exactly_delta_is_no_stall():
+    steps = np.arange(100)
+    assert stall_step(steps, 0.1 + steps * (0.02 / 40)) is None
+    assert stall_step(steps, np.where(steps < 50, 0.5, 0.52), window=1, ahead=60) is None
+
+
+def test_collapse_is_a_stall():
+    steps = np.arange(150)
+    assert stall_step(steps, np.where(steps < 80, steps / 100, 0.0)) is not None
+
+
+@pytest.mark.parametrize(("n", "expected"), [(54, None), (55, 14), (56, 14)])
+def test_undefined_with_fewer_steps_than_window_and_ahead(n, expected):
+    assert stall_step(np.arange(n), np.full(n, 0.3)) == expected
+
+
+def test_steps_need_not_start_at_zero_or_be_all_evaluated():
+    steps = np.arange(100, 300, 5)
+    success = np.minimum((steps - 100) / 100, 0.6)
+    found = stall_step(steps, success)
+    assert found == slow_stall(list(zip(steps, success, strict=True)), 15, 40, 0.02)
+    assert found == stall_step(steps - 100, success) + 100
+
+
+def test_a_window_without_evaluation_cannot_be_judged():
+    assert stall_step([0, 50, 100, 150], [0.1] * 4) is None
+    assert stall_step([0, 50, 100, 150], [0.1] * 4, ahead=50) == 50
+
+
+@FAST
+@given(
+    ROWS,
+    st.integers(1, 10),
+    st.integers(1, 20),
+    st.sampled_from([Fraction(0), Fraction(1, 50), Fraction(1, 8), Fraction(-1, 20)]),
+    st.randoms(use_true_random=False),
+)
+def test_agrees_with_exact_arithmetic_in_any_order(rows, window, ahead, delta, random):
+    exact = [(s, Fraction(y, 20)) for s, y in rows]
+    expected = slow_stall(exact, window, ahead, delta)
+    shuffled = random.sample(rows, len(rows))
+    steps, success = [s for s, _ in shuffled], [y / 20 for _, y in shuffled]
+    assert stall_step(steps, success, window, ahead, float(delta)) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "success", "options"),
+    [
+        ([], [], {}),
+        ([0, 1], [0.1], {}),
+        ([0.5], [0.1], {}),
+        ([0], [math.nan], {}),
+        ([math.inf], [0.1], {}),
+        ([0], [0.1], {"window": 0}),
+        ([0], [0.1], {"ahead": 0}),
+        ([0], [0.1], {"delta": math.nan}),
+    ],
+)
+def test_what_has_no_course_is_refused(steps, success, options):
+    with pytest.raises(EstimatorInputError):
+        stall_step(steps, success, **options)

@@ -4,7 +4,20 @@ Record what a trainer does, see whether its policy-gradient estimator is alive, 
 the reward shows it.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from mmhealth._version import __version__
-from mmhealth.runlog import Recorder, Run, new_attempt, open_run
+
+if TYPE_CHECKING:
+    from mmhealth.runlog import Recorder, Run, new_attempt, open_run
 
 __all__ = ["Recorder", "Run", "__version__", "new_attempt", "open_run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs Arrow and Polars when it is first asked for."""
+    if name in __all__:
+        from mmhealth import runlog
+
+        return getattr(runlog, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

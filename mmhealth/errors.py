@@ -9,7 +9,7 @@
     ├── RecordError              what was handed to the recorder cannot be stored (strict mode)
     ├── PolicyError              a policy file is wrong; names file and line
     ├── ImportDataError          a foreign file cannot be imported; names file and column
-    ├── EstimatorInputError      arrays handed to an estimator do not fit together (also a ValueError)
+    ├── EstimatorInputError      arrays handed to an estimator do not fit (also a ValueError)
     ├── InsufficientDataError    the question cannot be answered from what was logged
     ├── GradNormError            per-trajectory gradient norms cannot be measured as asked
     │   └── UncoveredParameterError   a trainable parameter has no exact rule; names it

@@ -13,8 +13,8 @@ text     text                                           string
 integers a list of integers a row                       list<int64>
 ======== ============================================== ==========================
 
-Every column but ``step`` may be null. Columns that are not listed here are kept as they come and can
-be sliced by. Bump `SCHEMA_VERSION` when an old reader would misread a new file.
+Every column but ``step`` may be null. Columns that are not listed here are kept as they come and
+can be sliced by. Bump `SCHEMA_VERSION` when an old reader would misread a new file.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ Role = Literal["used", "replaced", "injected", "filtered"]
 
 ROLES: tuple[Role, ...] = ("used", "replaced", "injected", "filtered")
 SAMPLED_ROLES: tuple[Role, ...] = ("used", "replaced", "filtered")
-"""Rows the policy sampled in this step: what reward, success, groups and the watched ESS describe."""
+"""Rows the policy sampled: what reward, success, groups and the watched ESS describe."""
 UPDATE_ROLES: tuple[Role, ...] = ("used", "injected")
 """Rows that entered the optimizer step."""
 
@@ -60,9 +60,7 @@ class Table:
 
 
 _STEP = Column("step", "integer", "step", "rollout batch and everything done with it; the clock")
-_ID = Column(
-    "trajectory_id", "id", "", "unique within (step, rank); numbered from 0 when not given"
-)
+_ID = Column("trajectory_id", "id", "", "unique within (step, rank); numbered from 0 by default")
 _ROLE = Column("role", "text", "", "used, replaced, injected or filtered; used when not given")
 
 TRAJECTORIES = Table(
@@ -83,9 +81,7 @@ TRAJECTORIES = Table(
         Column("capability", "text", "", "what the task trains"),
         Column("modality", "text", "", "input modality"),
         Column("tool_calls", "integer", "call", "tool calls made"),
-        Column(
-            "constraint_margin", "real", "", "distance to the nearest constraint; negative inside"
-        ),
+        Column("constraint_margin", "real", "", "distance to the next constraint; negative inside"),
         Column("violated", "flag", "", "a constraint was violated"),
         Column("refused", "flag", "", "the policy declined to act"),
         Column("subagents", "integer", "agent", "sub-agents started"),
@@ -123,12 +119,8 @@ STEPS = Table(
     (
         _STEP,
         Column("nominal_batch", "integer", "trajectory", "batch size asked for, over all ranks"),
-        Column(
-            "sampled", "integer", "trajectory", "trajectory rows of this rank that were sampled"
-        ),
-        Column(
-            "used", "integer", "trajectory", "trajectory rows of this rank that entered an update"
-        ),
+        Column("sampled", "integer", "trajectory", "rows of this rank that were sampled"),
+        Column("used", "integer", "trajectory", "rows of this rank that entered an update"),
         Column("ranks_expected", "integer", "rank", "commits that make the step complete"),
         Column("trajectories_seq", "integer", "", "sequence number of the trajectories batch"),
         Column("trajectories_rows", "integer", "row", "rows in that batch"),
@@ -136,9 +128,7 @@ STEPS = Table(
         Column("updates_rows", "integer", "row", "rows in that batch"),
         Column("time", "real", "s", "when it was committed, seconds since 1970"),
         Column("log_ratio_histogram", "integers", "token", "absolute token log-ratios, all tokens"),
-        Column(
-            "log_ratio_tool_histogram", "integers", "token", "the same, tokens after a tool result"
-        ),
+        Column("log_ratio_tool_histogram", "integers", "token", "the same, after tool results"),
     ),
 )
 

@@ -124,8 +124,8 @@ class LinearCapture:
         if gap > _SUM_TOLERANCE.get(expected.dtype, 0.05) * scale:
             raise GradNormError(
                 f"the trajectories' gradients of {self._names[key]} do not add up to the gradient "
-                "backpropagated: it is used outside its module, or the loss has a term that belongs "
-                "to no trajectory"
+                "backpropagated: it is used outside its module, or a term of the loss belongs to "
+                "no trajectory"
             )
         return squared
 

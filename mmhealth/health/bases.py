@@ -9,6 +9,7 @@ from mmhealth import estimators
 from mmhealth.health.rows import Array, Missing, Rows
 
 Basis = Literal["weight", "signal", "contribution"]
+BASES: tuple[Basis, ...] = ("weight", "signal", "contribution")
 
 ON_POLICY = "on-policy: all log weights are 0, so the weight ESS is 100 % by construction"
 
@@ -63,12 +64,14 @@ class Level:
 
 
 def weight_ess(log_w: Array) -> float:
+    """ESS of log weights as a fraction of the rows; not known on-policy."""
     if not np.any(log_w):
         raise Missing(ON_POLICY)
     return fraction(log_w)
 
 
 def fraction(log_w: Array) -> float:
+    """ESS as a fraction of the rows whose log weight is a number."""
     usable = log_w[~(np.isnan(log_w) | np.isposinf(log_w))]
     if not usable.size:
         raise Missing("no finite value")
@@ -95,6 +98,7 @@ def log_basis(basis: Basis, level: Level, rows: Rows) -> Array:
 
 
 def unsolved(values: Array, outcome: Array | None) -> Array:
+    """The values of rows whose group is not solved."""
     if outcome is None:
         raise Missing("groups or outcomes are not logged")
     left = values[outcome < 1]

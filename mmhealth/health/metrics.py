@@ -9,6 +9,7 @@ import polars as pl
 from mmhealth import estimators
 from mmhealth.errors import EstimatorInputError
 from mmhealth.health.bases import (
+    BASES,
     ON_POLICY,
     Basis,
     Level,
@@ -21,7 +22,6 @@ from mmhealth.health.bases import (
 from mmhealth.health.rows import Array, Collector, Missing, Rows, last_update, with_role
 from mmhealth.runlog import StepData
 from mmhealth.schema import SAMPLED_ROLES, UPDATE_ROLES
-
 
 _COUNTED = {
     "trajectories": ("reward", "entropy", "kl_ref"),
@@ -61,10 +61,11 @@ def step_metrics(data: StepData, loss_ratio: str) -> StepMetrics:
         "data_gap": _data_gap(data),
         "time": data.committed,
     }
-    outcome = _outcomes(data, sampled, used_sampled, out)
+    outcome = _outcomes(sampled, used_sampled, out)
     level = Level(loss_ratio, data.trajectories)
-    for basis in ("weight", "signal", "contribution"):
-        _ess_columns(basis, level, used_sampled, used_update, outcome, data.nominal_batch, out)
+    used = _Used(used_sampled, used_update, outcome)
+    for basis in BASES:
+        out.absorb(_ess_columns(basis, level, used, data.nominal_batch))
     out.put("ess_signal_ceiling", lambda: signal_ceiling(used_sampled))
     out.put("ess_weight_other", lambda: _other_level(level, used_sampled))
     _concentration(level, used_sampled, outcome, out)
@@ -73,9 +74,8 @@ def step_metrics(data: StepData, loss_ratio: str) -> StepMetrics:
     out.put("reward", lambda: _mean(sampled.present("reward")))
     out.put("reward_pending", lambda: _null_share(sampled, "reward"))
     out.put("success_rate", lambda: _mean(sampled.present("success")))
-    for suffix in ("", "_tool"):
-        name = f"log_ratio{suffix}_histogram"
-        out.put(f"log_ratio_p95{suffix}", lambda name=name: _p95(data, name))
+    out.put("log_ratio_p95", lambda: _p95(data, "log_ratio_histogram"))
+    out.put("log_ratio_p95_tool", lambda: _p95(data, "log_ratio_tool_histogram"))
     out.values["nonfinite"] = _nonfinite(data)
     return StepMetrics(out.values, out.reasons, _per_update(data, level))
 
@@ -88,15 +88,18 @@ def _data_gap(data: StepData) -> float:
     return 1 - (1 - ranks) * (1 - lost)
 
 
-def _ess_columns(
-    basis: Basis,
-    level: Level,
-    sampled: Rows,
-    update: Rows,
-    outcome: Array | None,
-    nominal: int | None,
-    out: Collector,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """Rows of the updates table, each as it entered its last update."""
+
+    sampled: Rows
+    update: Rows
+    outcome: Array | None
+    """For each sampled row 1 (its group is solved), -1 (failed) or 0; None when not known."""
+
+
+def _ess_columns(basis: Basis, level: Level, used: _Used, nominal: int | None) -> Collector:
+    out = Collector()
     name = f"ess_{basis}"
 
     def whole(rows: Rows) -> float:
@@ -104,18 +107,22 @@ def _ess_columns(
             return level.ess(rows)
         return fraction(log_basis(basis, level, rows))
 
-    out.put(name, lambda: whole(sampled))
-    out.put(f"{name}_update", lambda: whole(update))
-    value = out.values[name]
-    of_nominal = None if value is None or not nominal else value * len(sampled) / nominal
-    out.values[f"{name}_nominal"] = of_nominal
-    if of_nominal is None:
-        out.reasons[f"{name}_nominal"] = out.reasons.get(name, "nominal_batch is not logged")
+    def of_nominal() -> float:
+        if name in out.reasons:
+            raise Missing(out.reasons[name])
+        if not nominal:
+            raise Missing("nominal_batch is not logged")
+        return float(out.values[name] * len(used.sampled) / nominal)
+
+    out.put(name, lambda: whole(used.sampled))
+    out.put(f"{name}_update", lambda: whole(used.update))
+    out.put(f"{name}_nominal", of_nominal)
     if basis != "weight":
         out.put(
             f"{name}_unsolved",
-            lambda: fraction(unsolved(log_basis(basis, level, sampled), outcome)),
+            lambda: fraction(unsolved(log_basis(basis, level, used.sampled), used.outcome)),
         )
+    return out
 
 
 def _other_level(level: Level, rows: Rows) -> float:
@@ -148,7 +155,7 @@ def _concentration(level: Level, rows: Rows, outcome: Array | None, out: Collect
     out.put("max_weight_share", lambda: estimators.max_weight_share(log_weights()))
 
 
-def _outcomes(data: StepData, sampled: Rows, used: Rows, out: Collector) -> Array | None:
+def _outcomes(sampled: Rows, used: Rows, out: Collector) -> Array | None:
     """Put the group shares; return for each used row 1 (its group is solved), -1 (failed) or 0."""
     names = ("solved_group_share", "failed_group_share", "dead_group_share")
     try:
@@ -238,21 +245,15 @@ def _per_update(data: StepData, level: Level) -> list[dict[str, Any]]:
         return []
     result = []
     for (update,), frame in sorted(data.updates.group_by("update", maintain_order=True)):
-        rows = Rows(with_role(frame, SAMPLED_ROLES), "sampled")
-        out = Collector()
-        out.put("ess_weight", lambda rows=rows: level.ess(rows))
-        for basis in ("signal", "contribution"):
-            out.put(
-                f"ess_{basis}",
-                lambda basis=basis, rows=rows: fraction(log_basis(basis, level, rows)),
-            )
-        result.append(
-            {
-                "step": data.step,
-                "attempt": data.attempt,
-                "update": update,
-                "n": len(rows),
-                **out.values,
-            }
-        )
+        out = _update_metrics(Rows(with_role(frame, SAMPLED_ROLES), "sampled"), level)
+        about = {"step": data.step, "attempt": data.attempt, "update": update, "n": len(frame)}
+        result.append(about | out.values)
     return result
+
+
+def _update_metrics(rows: Rows, level: Level) -> Collector:
+    out = Collector()
+    out.put("ess_weight", lambda: level.ess(rows))
+    out.put("ess_signal", lambda: fraction(log_basis("signal", level, rows)))
+    out.put("ess_contribution", lambda: fraction(log_basis("contribution", level, rows)))
+    return out

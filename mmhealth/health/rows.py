@@ -46,10 +46,12 @@ class Rows:
         values = values[np.isfinite(values)]
         if not values.size:
             raise Missing(f"{column} has no finite value")
-        return values
+        return np.asarray(values, np.float64)
 
 
 class Collector:
+    """Gathers metrics, or the reasons why there are none."""
+
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.reasons: dict[str, str] = {}
@@ -62,8 +64,14 @@ class Collector:
             self.values[name] = None
             self.reasons[name] = str(reason)
 
+    def absorb(self, other: "Collector") -> None:
+        """Take over what another one gathered."""
+        self.values |= other.values
+        self.reasons |= other.reasons
+
 
 def with_role(frame: pl.DataFrame, roles: tuple[str, ...]) -> pl.DataFrame:
+    """The rows of these roles."""
     return frame if frame.is_empty() else frame.filter(pl.col("role").is_in(roles))
 
 

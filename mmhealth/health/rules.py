@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 from mmhealth.health.alerts import Severity
@@ -24,7 +25,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule of a policy. Exactly one of ``below``, ``above``, ``below_baseline``, ``falls_by``."""
+    """One rule of a policy; has one of ``below``, ``above``, ``below_baseline``, ``falls_by``."""
 
     name: str
     metric: str
@@ -45,7 +46,7 @@ class Rule:
     baseline_steps: int = 10
     """First steps that make the baseline; with ``below_baseline``."""
     recover: float | None = None
-    """The alert resolves beyond this value (same scale as the threshold; default: the threshold)."""
+    """The alert resolves beyond this value, on the threshold's scale (default: the threshold)."""
     for_steps: int = 1
     """Judged steps in a row that must be breached before the rule fires."""
     recover_steps: int = 1
@@ -68,12 +69,13 @@ class Rule:
             return Judgement("no data")
         if self.falls_by is not None:
             return self._judge_fall(history)
-        value, threshold = row.get(self.metric), self._threshold(history)
-        if threshold is None:
-            return Judgement("no data")
+        value = row.get(self.metric)
         if value is None:
             solved = self.excuse_solved and row.get("solved_group_share") == 1.0
             return Judgement("solved") if solved else Judgement("no data")
+        threshold = self._threshold(history)
+        if threshold is None:
+            return Judgement("no data")
         sign = 1 if self.above is None else -1
         if sign * value < sign * threshold:
             excused = self.excuse_solved and self._is_excused(row, sign, threshold)
@@ -102,10 +104,11 @@ class Rule:
     def _scale(self, history: Sequence[Row], value: float | None) -> float | None:
         if self.below_baseline is None or value is None:
             return value
-        first = [row[self.metric] for row in history if row.get(self.metric) is not None]
+        known = (row[self.metric] for row in history if row.get(self.metric) is not None)
+        first = list(islice(known, self.baseline_steps + 1))
         if len(first) <= self.baseline_steps:
             return None
-        return value * sum(first[: self.baseline_steps]) / self.baseline_steps
+        return float(value * sum(first[: self.baseline_steps]) / self.baseline_steps)
 
     def _judge_fall(self, history: Sequence[Row]) -> Judgement:
         assert self.falls_by is not None

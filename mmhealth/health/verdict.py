@@ -36,8 +36,9 @@ def judge_run(monitor: Monitor) -> Verdict:
     """The verdict on what a monitor has read so far.
 
     *critical* or *warning*: an alert of that severity fires and has not resolved; a critical alert
-    that has resolved leaves a warning. *healthy*: rules had data and nothing of the kind. *insufficient*:
-    no step could be judged, or no rule but the two on the data themselves ever had data.
+    that has resolved leaves a warning. *healthy*: rules had data and nothing of the kind.
+    *insufficient*: no step could be judged, or no rule but the two on the data themselves ever had
+    data.
     """
     frame = monitor.timeline.frame
     standing = [alert for alert in monitor.alerts if alert.state != "superseded"]

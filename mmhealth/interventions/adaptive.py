@@ -19,11 +19,15 @@ class AlertLike(Protocol):
 
     @property
     def state(self) -> str:
-        """``"firing"`` or ``"resolved"``."""
+        """``firing``, ``resolved`` or ``superseded`` (hidden by a restart: ignored)."""
 
     @property
     def step(self) -> int:
-        """Step at which the alert entered this state."""
+        """Step at which it fired."""
+
+    @property
+    def resolved_step(self) -> int | None:
+        """Step at which it resolved; None while it fires."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -41,8 +45,8 @@ class EssAdaptiveConfig:
 class EssAdaptive:
     """Active from the step after its alert fires until ``hold`` steps after the alert resolves.
 
-    ``monitor.subscribe(controller.on_alert)`` connects it. An alert whose step is not newer than
-    the last one seen is ignored, so a monitor that replays a run after a restart changes nothing.
+    ``monitor.subscribe(controller.on_alert)`` connects it. A change that is not newer than the last
+    one seen is ignored, so a monitor that replays a run after a restart changes nothing.
     """
 
     def __init__(self, config: EssAdaptiveConfig | None = None) -> None:
@@ -52,12 +56,13 @@ class EssAdaptive:
 
     def on_alert(self, alert: AlertLike) -> None:
         """Take note of an alert; those of other rules are ignored."""
-        if alert.rule != self.config.rule:
+        if alert.rule != self.config.rule or alert.state not in ("firing", "resolved"):
             return
-        if self._changed is not None and alert.step <= self._changed:
+        firing = alert.state == "firing"
+        at = alert.step if firing or alert.resolved_step is None else alert.resolved_step
+        if self._changed is not None and at <= self._changed:
             return
-        self._firing = alert.state == "firing"
-        self._changed = alert.step
+        self._firing, self._changed = firing, at
 
     def active(self, step: int) -> bool:
         """Whether the intervention acts in ``step``."""

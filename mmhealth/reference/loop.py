@@ -23,8 +23,10 @@ class LoopConfig:
     """Trajectories sampled per prompt and step."""
     hidden: int = 32
     """Units of the policy's hidden layer."""
-    learning_rate: float = 0.01
+    learning_rate: float = 0.012
     """Adam's step size."""
+    warmup: int = 20
+    """Steps over which the step size rises linearly from zero."""
     updates: int = 2
     """Full-batch optimizer updates in a step."""
     eval_group_size: int = 32
@@ -167,6 +169,11 @@ class Trainer:
             generator=self._streams[stream],
         )
 
+    def _learning_rate(self) -> float:
+        config = self.config
+        ramp = config.warmup * config.updates
+        return config.learning_rate * min(1.0, (self._updates_done + 1) / max(1, ramp))
+
     def _update(
         self, update: int, batches: StepBatches, anchor: Tensor, kl_coef: float
     ) -> tuple[list[Columns], float]:
@@ -179,6 +186,8 @@ class Trainer:
         columns, loss = self._backward(batches.trained, anchor, kl_coef)
         injected = batches.trained.injected.tolist()
         parts.append(columns | {"role": ["injected" if flag else "used" for flag in injected]})
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
         self.optimizer.step()
         self._updates_done += 1
         for part in parts:

@@ -37,7 +37,7 @@ class TrainConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     """Environment, policy and optimizer."""
     controller: EssAdaptiveConfig = field(
-        default_factory=lambda: EssAdaptiveConfig(kl_coef=0.25, hold=40)
+        default_factory=lambda: EssAdaptiveConfig(kl_coef=0.25, hold=60)
     )
     """The ESS-adaptive control of preset ``fix``."""
 
@@ -106,12 +106,7 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(_one_thread())
         trainer = Trainer(config.loop, seed, controller)
-        first = 0
-        if resume and folder is not None:
-            saved = checkpoint.load(folder, config=about)
-            if saved is not None:
-                first, state = saved
-                trainer.load_state_dict(state)
+        first = _restore(trainer, folder, about) if resume and folder is not None else 0
         write: Callable[[StepLog], None] | None = None
         if record and run_dir is not None:
             write = stack.enter_context(_recording(Path(run_dir), about, config.loop, first))
@@ -140,6 +135,16 @@ def train(
             bar.update(task, advance=1, success=success[-1])
             time.sleep(max(0.0, pace - (time.monotonic() - started)))
     return TrainResult(first_step=first, success=success)
+
+
+def _restore(trainer: Trainer, folder: Path, about: dict[str, Any]) -> int:
+    """Load the checkpoint, if there is one; the step to begin with."""
+    saved = checkpoint.load(folder, config=about)
+    if saved is None:
+        return 0
+    first, state = saved
+    trainer.load_state_dict(state)
+    return first
 
 
 def _checkpoint_folder(

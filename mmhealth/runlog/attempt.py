@@ -11,7 +11,7 @@ ATTEMPT_VARIABLE = "MMHEALTH_ATTEMPT"
 
 
 def new_attempt(run_dir: str | os.PathLike[str]) -> int:
-    """The next attempt number of a run: call it once (rank 0 or the launcher), pass it to all ranks."""
+    """The next attempt number: call it once (rank 0 or the launcher), pass it to all ranks."""
     return max((writer.attempt for writer in list_writers(Path(run_dir))), default=-1) + 1
 
 
@@ -29,8 +29,9 @@ def claim_attempt(
         attempt = int(given)
     if attempt is None and world_size > 1:
         raise RecordError(
-            f"{world_size} ranks record, so the attempt must be issued once and passed to all: call "
-            f"mmhealth.new_attempt(run_dir) on rank 0 and broadcast it, or set {ATTEMPT_VARIABLE}"
+            f"{world_size} ranks record, so the attempt must be issued once and passed to all: "
+            "call mmhealth.new_attempt(run_dir) on rank 0 and broadcast it, or set "
+            f"{ATTEMPT_VARIABLE}"
         )
     while True:
         number = new_attempt(run_dir) if attempt is None else attempt
@@ -40,6 +41,6 @@ def claim_attempt(
             return writer
         if attempt is not None:
             raise RecordError(
-                f"rank {rank} has recorded attempt {attempt} of {run_dir} before: a restart needs a "
-                "new attempt, see mmhealth.new_attempt"
+                f"rank {rank} has recorded attempt {attempt} of {run_dir} before: a restart "
+                "needs a new attempt, see mmhealth.new_attempt"
             )

@@ -1,8 +1,8 @@
 """From whatever a trainer holds to Arrow columns.
 
-A column is a torch tensor (any device, dtype, with or without gradient), a NumPy array or a list, one
-value a row, or a single value for all rows. Everything is copied: the trainer may reuse its buffers.
-torch is never imported here: a tensor can only arrive where torch is loaded already.
+A column is a torch tensor (any device, dtype, with or without gradient), a NumPy array or a list,
+one value a row, or a single value for all rows. Everything is copied: the trainer may reuse its
+buffers. torch is never imported here: a tensor can only arrive where torch is loaded already.
 """
 
 import sys
@@ -79,13 +79,42 @@ def _to_array(values: Any, kind: Kind | None) -> pa.Array:
     if isinstance(values, np.ndarray):
         if values.ndim != 1:
             raise RecordError(f"shape {values.shape} where one value a row was expected")
-        if values.dtype == np.float16:
-            values = values.astype(np.float32)
-        if values.dtype.kind in "fiub" and not values.dtype.isnative:
-            values = values.astype(values.dtype.newbyteorder("="))
-        values = values.copy()
-    array = values if isinstance(values, pa.Array) else pa.array(values)
+        array = _from_numpy(values)
+    else:
+        array = values if isinstance(values, pa.Array) else _from_list(values)
     return _CASTS[kind](array)
+
+
+_PYTHON_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+
+
+def _from_list(values: Any) -> pa.Array:
+    """A list as Arrow. Without a type, `pyarrow.array` looks for pandas at each call."""
+    first = next((value for value in values if value is not None), None)
+    if dtype := _PYTHON_TYPES.get(type(first)):
+        try:
+            return pa.array(values, dtype)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            pass
+    return pa.array(values)
+
+
+def _from_numpy(values: np.ndarray[Any, np.dtype[Any]]) -> pa.Array:
+    """A copy as Arrow; plain numbers without detours."""
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)
+    if values.dtype.kind in "bUO":
+        return pa.array(values.copy())
+    if values.dtype.kind not in "fiu" or values.dtype.itemsize > 8:
+        raise RecordError(f"dtype {values.dtype} where numbers, flags or text were expected")
+    native = np.array(values, values.dtype.newbyteorder("="), order="C", copy=True)
+    dtype = pa.from_numpy_dtype(native.dtype)
+    return pa.Array.from_buffers(dtype, native.size, [None, pa.py_buffer(native)])
+
+
+def integers(values: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Array:
+    """An int64 column of the reader's own making."""
+    return _from_numpy(values)
 
 
 def _cast_real(array: pa.Array) -> pa.Array:

@@ -7,9 +7,10 @@
     <table>/<rank>-<attempt>-<first>-<last>-<crc32>.parquet      sealed segment, immutable
     <table>/<rank>-<attempt>-<first>.open.arrows                 open tail, an Arrow IPC stream
 
-``first`` and ``last`` are sequence numbers: every batch of a (table, rank, attempt) has the next one.
-A tail carries its first number so that a new one can open while the old one is being sealed. The
-name of a sealed segment carries the CRC-32 of the whole file: whatever bit changes, it is noticed.
+``first`` and ``last`` are sequence numbers: every batch of a (table, rank, attempt) has the next
+one. A tail carries its first number so that a new one can open while the old one is being sealed.
+The name of a sealed segment carries the CRC-32 of the whole file: whatever bit changes, it is
+noticed.
 """
 
 import json

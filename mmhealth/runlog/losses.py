@@ -23,13 +23,13 @@ LossKind = Literal[
 ]
 
 WAYS_OUT: dict[LossKind, str] = {
-    "column": "log one number, text or flag a row, as many as there are rows; the other columns are kept",
+    "column": "log one number, text or flag a row, for every row; the other columns are kept",
     "step": "see the message; the step is missing from the run",
     "duplicate_commit": "log each step once; a restart takes a new attempt",
     "write": "free space or repair the path; recording goes on as soon as a write succeeds",
     "queue_full": "the disk does not keep up: log fewer columns or record to a faster disk",
     "over_budget": "record to a faster disk or raise time_budget; nothing is lost yet",
-    "run_removed": "do not delete a run that is being recorded; recording goes on in a new directory",
+    "run_removed": "do not delete a run while it is recorded; recording goes on in a new directory",
     "evaluation": "see the message; this evaluation is missing from the run",
     "event": "see the message; this event is missing from the run",
     "amendment": "see the message; this late value is missing from the run",

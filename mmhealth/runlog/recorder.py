@@ -212,7 +212,7 @@ class Recorder:
     def amend(
         self, step: int, trajectory_id: int | str, column: str, value: float, *, arrived_step: int
     ) -> None:
-        """Fill in a value of an earlier step that has only now arrived, such as a delayed reward."""
+        """Fill in a value that has only now arrived, such as a delayed reward."""
         row = {
             "step": step,
             "trajectory_id": trajectory_id,
@@ -253,7 +253,7 @@ class Recorder:
         """The one place where errors of any kind stop: no recording may break a training loop."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             expected = isinstance(error, RecordError | OSError | ValueError | TypeError)
             if self._strict or (isinstance(error, RecordError) and self._opening):
                 if isinstance(error, RecordError):

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -163,45 +164,52 @@ class Run:
 
     def status(self) -> RunStatus:
         """What is complete, pending, quarantined and lost, and why."""
-        status = RunStatus(attempts=self._attempts())
-        spoken_for = set()
-        for key, commits in self._commits.by_step.items():
-            visible = self.is_visible(key.attempt, key.step)
-            rows_missing = 0
-            for commit in commits.values():
-                for table in ("trajectories", "updates"):
-                    batch = commit.key(table)
-                    if batch is None:
-                        continue
-                    spoken_for.add((table, batch))
-                    present = batch in self._batches[table]
-                    rows_missing += 0 if present else commit.rows(table)
-                    if table == "trajectories" and visible:
-                        status.rows_present += commit.rows(table)
-                        status.rows_read += commit.rows(table) if present else 0
-                    elif table == "trajectories":
-                        status.rows_hidden += commit.rows(table)
-            ranks_missing = self._commits.ranks_expected(key) - len(commits)
-            if visible and (ranks_missing > 0 or rows_missing):
-                item = IncompleteStep(key.step, key.attempt, max(ranks_missing, 0), rows_missing)
-                status.incomplete.append(item)
-            elif visible:
-                status.steps_complete += 1
+        status = RunStatus(attempts=self._attempts(), losses=self._losses())
+        spoken_for: set[tuple[str, Key]] = set()
+        for key in self._commits.by_step:
+            self._count_step(key, status, spoken_for)
         status.incomplete.sort(key=lambda item: item.step)
-        for table in ("trajectories", "updates"):
-            for batch, rows in self._batches[table].items():
-                status.rows_pending += 0 if (table, batch) in spoken_for else rows.num_rows
-        visible_keys = self._commits.visible()
-        if visible_keys:
-            status.last_step = visible_keys[-1].step
-            last = self._commits.by_step[visible_keys[-1]].values()
+        status.rows_pending = sum(
+            rows.num_rows
+            for table in ("trajectories", "updates")
+            for batch, rows in self._batches[table].items()
+            if (table, batch) not in spoken_for
+        )
+        if visible := self._commits.visible():
+            last = self._commits.by_step[visible[-1]].values()
+            status.last_step = visible[-1].step
             status.last_commit = max((c.row.get("time") or 0.0 for c in last), default=None)
         for table, scan in self._scans.items():
             for file, reason in sorted(scan.quarantined.items()):
                 status.quarantined.append(Quarantined(f"{table}/{file}", reason))
             status.batches_missing += sum(count for _, count in scan.gaps())
-        status.losses = self._losses()
         return status
+
+    def _count_step(
+        self, key: StepKey, status: RunStatus, spoken_for: set[tuple[str, Key]]
+    ) -> None:
+        commits = self._commits.by_step[key]
+        present = missing = read = 0
+        for table, commit in product(("trajectories", "updates"), commits.values()):
+            if (batch := commit.key(table)) is None:
+                continue
+            spoken_for.add((table, batch))
+            rows = commit.rows(table)
+            found = batch in self._batches[table]
+            missing += 0 if found else rows
+            if table == "trajectories":
+                present += rows
+                read += rows if found else 0
+        if not self.is_visible(key.attempt, key.step):
+            status.rows_hidden += present
+            return
+        status.rows_present += present
+        status.rows_read += read
+        ranks_missing = max(self._commits.ranks_expected(key) - len(commits), 0)
+        if ranks_missing or missing:
+            status.incomplete.append(IncompleteStep(key.step, key.attempt, ranks_missing, missing))
+        else:
+            status.steps_complete += 1
 
     def _take_in(self, table: str, key: Key, rows: pa.Table) -> None:
         if table == "steps":

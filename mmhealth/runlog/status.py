@@ -84,7 +84,7 @@ class RunStatus:
         for loss in self.losses:
             times = "once" if loss.count == 1 else f"{loss.count} times"
             sentences.append(
-                f"rank {loss.rank}, attempt {loss.attempt}: {loss.kind} {times}, first: {loss.first}. "
-                f"Way out: {loss.way_out}"
+                f"rank {loss.rank}, attempt {loss.attempt}: {loss.kind} {times}, first: "
+                f"{loss.first}. Way out: {loss.way_out}"
             )
         return sentences

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mmhealth.errors import RecordError
 from mmhealth.estimators import log_ratio_histogram, merge_histograms
-from mmhealth.runlog.columns import RESERVED, flat_numbers, to_columns
+from mmhealth.runlog.columns import RESERVED, flat_numbers, integers, to_columns
 from mmhealth.schema import (
     ROLES,
     SAMPLED_ROLES,
@@ -35,8 +35,8 @@ class StepRecord:
         self.step = step
         self._refuse = refuse
         self._guard = guard
-        self._trajectories: list[pa.Table] = []
-        self._updates: list[pa.Table] = []
+        self._parts: dict[str, list[dict[str, pa.Array]]] = {"trajectories": [], "updates": []}
+        self._roles: Counter[str] = Counter()
         self._ids: list[pa.Array] = []
         self._scalars: dict[str, float] = {}
         self._histograms: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = {}
@@ -87,23 +87,20 @@ class StepRecord:
 
     def rows(self, table: Table) -> dict[str, pa.Array]:
         """All rows gathered for a table, as columns."""
-        parts = self._trajectories if table is TRAJECTORIES else self._updates
-        if not parts:
-            return {}
-        whole = pa.concat_tables(parts, promote_options="permissive").combine_chunks()
+        parts = self._parts[table.name]
+        if len(parts) < 2:
+            return parts[0] if parts else {}
+        tables = [pa.table(part) for part in parts]
+        whole = pa.concat_tables(tables, promote_options="permissive")
         return {name: whole[name].combine_chunks() for name in whole.column_names}
 
     def commit_columns(self) -> dict[str, Any]:
         """What the commit row says beside the sequence numbers."""
-        roles: Counter[str] = Counter()
-        for part in self._trajectories:
-            for count in part["role"].value_counts().to_pylist():
-                roles[count["values"]] += count["counts"]
         return {
             **self._scalars,
             "nominal_batch": self.nominal_batch,
-            "sampled": sum(roles[role] for role in SAMPLED_ROLES),
-            "used": sum(roles[role] for role in UPDATE_ROLES),
+            "sampled": sum(self._roles[role] for role in SAMPLED_ROLES),
+            "used": sum(self._roles[role] for role in UPDATE_ROLES),
             **{name: counts.tolist() for name, counts in self._histograms.items()},
         }
 
@@ -114,9 +111,9 @@ class StepRecord:
             return
         if "trajectory_id" not in arrays:
             known = sum(len(ids) for ids in self._ids)
-            arrays["trajectory_id"] = pa.array(np.arange(known, known + rows))
+            arrays["trajectory_id"] = integers(np.arange(known, known + rows))
         self._ids.append(arrays["trajectory_id"])
-        self._finish(arrays, rows, role, self._trajectories)
+        self._roles += self._finish(TRAJECTORIES, arrays, rows, role)
 
     def _update(self, columns: Columns, update: int | None, role: Role | None) -> None:
         arrays = to_columns(UPDATES, columns, self._refuse)
@@ -132,21 +129,25 @@ class StepRecord:
                 )
             arrays["trajectory_id"] = known
         if update is not None or "update" not in arrays:
-            arrays["update"] = pa.array(np.full(rows, update or 0, np.int64))
-        self._finish(arrays, rows, role, self._updates)
+            arrays["update"] = integers(np.full(rows, update or 0, np.int64))
+        self._finish(UPDATES, arrays, rows, role)
 
     def _finish(
-        self, arrays: dict[str, pa.Array], rows: int, role: Role | None, into: list[pa.Table]
-    ) -> None:
-        if role is not None or "role" not in arrays:
-            arrays["role"] = pa.array([role or "used"] * rows, pa.string())
-        unknown = set(arrays["role"].unique().to_pylist()) - set(ROLES)
-        if unknown:
+        self, table: Table, arrays: dict[str, pa.Array], rows: int, role: Role | None
+    ) -> Counter[str]:
+        if role is None and "role" in arrays:
+            counts = arrays["role"].value_counts().to_pylist()
+            roles = Counter({count["values"]: count["counts"] for count in counts})
+        else:
+            roles = Counter({role or "used": rows})
+            arrays["role"] = pa.repeat(role or "used", rows)
+        if unknown := set(roles) - set(ROLES):
             raise RecordError(
                 f"unknown role {sorted(map(str, unknown))}; known: {', '.join(ROLES)}"
             )
-        arrays["step"] = pa.array(np.full(rows, self.step, np.int64))
-        into.append(pa.table(arrays))
+        arrays["step"] = integers(np.full(rows, self.step, np.int64))
+        self._parts[table.name].append(arrays)
+        return roles
 
     def _count(self, name: str, values: np.ndarray[Any, np.dtype[Any]]) -> None:
         counts = log_ratio_histogram(values)

@@ -2,8 +2,8 @@
 
 Arrow's stream format has no checksum: most flipped bits decode as clean data, and some abort the
 process that decodes them. So each batch carries a seal in the metadata of its message: sequence
-number, length of the message, and a CRC-32 of all its bytes (those of the seal's own checksum read as
-zeros), seeded with the CRC-32 of the schema. Nothing is decoded before its seal has been verified.
+number, length of the message, and a CRC-32 of all its bytes (those of the seal's own checksum read
+as zeros), seeded with the CRC-32 of the schema. Nothing is decoded before its seal is verified.
 """
 
 import fcntl
@@ -21,6 +21,7 @@ _PREFIX = struct.Struct("<4si")
 _MAX_METADATA = 1 << 26
 _KEY = "mmhealth"
 _BLANK = b"0" * 8
+_SEAL_ROOM = 1024
 _SEAL = re.compile(rb"seq=(\d{12}) bytes=(\d{14}) crc32=([0-9a-f]{8})")
 
 
@@ -31,14 +32,15 @@ def _seal(seq: int, size: int) -> bytes:
 class TailWriter:
     """Appends batches of one schema to one tail. Not thread-safe; raises OSError as it comes.
 
-    The file is locked (``flock``) as long as it is open: that is how `seal` tells a live tail from an
-    orphan.
+    The file is locked (``flock``) as long as it is open: that is how `seal` tells a live tail from
+    an orphan.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
         self.schema = schema
         self.size = 0
+        self._scratch: pa.Buffer | None = None
         header = schema.serialize().to_pybytes()
         self._header = len(header)
         self._schema_checksum = zlib.crc32(header)
@@ -53,7 +55,7 @@ class TailWriter:
 
     def append(self, batch: pa.RecordBatch, seq: int, *, sync: bool = False) -> None:
         """Write one batch; on failure the file is cut back to where it was."""
-        self._write(memoryview(self._message(batch, seq)))
+        self._write(self._message(batch, seq))
         if sync:
             os.fsync(self._descriptor)
 
@@ -65,16 +67,20 @@ class TailWriter:
         """Let go of file and lock."""
         os.close(self._descriptor)
 
-    def _message(self, batch: pa.RecordBatch, seq: int) -> bytearray:
-        sink = pa.BufferOutputStream()
+    def _message(self, batch: pa.RecordBatch, seq: int) -> memoryview:
+        """The sealed message, in a buffer that the next one reuses."""
+        needed = self._header + pa.ipc.get_record_batch_size(batch) + _SEAL_ROOM
+        if self._scratch is None or self._scratch.size < needed:
+            self._scratch = pa.allocate_buffer(needed)
+        sink = pa.FixedSizeBufferWriter(self._scratch)
         stream = pa.ipc.new_stream(sink, self.schema)
         stream.write_batch(batch, custom_metadata={_KEY: _seal(seq, 0)})
-        message = bytearray(memoryview(sink.getvalue())[self._header :])
-        seal = message.index(_seal(seq, 0))
-        message[seal : seal + len(_seal(seq, 0))] = _seal(seq, len(message))
-        checksum = zlib.crc32(message, self._schema_checksum)
-        end = seal + len(_seal(seq, 0))
-        message[end - len(_BLANK) : end] = b"%08x" % checksum
+        message = memoryview(self._scratch).cast("B")[self._header : sink.tell()]
+        metadata = message[: _framed_size(message)]
+        start = bytes(metadata).index(_seal(seq, 0))
+        end = start + len(_seal(seq, 0))
+        message[start:end] = _seal(seq, len(message))
+        message[end - len(_BLANK) : end] = b"%08x" % zlib.crc32(message, self._schema_checksum)
         return message
 
     def _write(self, content: memoryview) -> None:
@@ -158,16 +164,11 @@ def _leave_rest(
     rest: memoryview, position: TailPosition, result: TailRead, *, damaged: bool = False
 ) -> TailRead:
     framed = _framed_size(rest)
-    growing = _CONTINUATION.startswith(bytes(rest[:4])) and (
-        len(rest) < _PREFIX.size
-        or (framed is not None and not _is_whole_without_seal(rest, framed))
-    )
+    sealed = framed is None or len(rest) < framed or _SEAL.search(rest[:framed]) is not None
+    begins = len(rest) < _PREFIX.size or framed is not None
+    growing = _CONTINUATION.startswith(bytes(rest[:4])) and begins and sealed
     if growing and not damaged:
         result.unfinished = len(rest)
     else:
         result.damaged.append(f"{len(rest)} bytes from byte {position.offset} cannot be read")
     return result
-
-
-def _is_whole_without_seal(rest: memoryview, framed: int) -> bool:
-    return len(rest) >= framed and _SEAL.search(rest[:framed]) is None

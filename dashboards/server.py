@@ -1,0 +1,52 @@
+"""Serves the dashboard on this machine only."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+from waitress.server import create_server
+
+from mmhealth.dashboards.app import build_app
+from mmhealth.dashboards.watcher import watch_runs
+from mmhealth.errors import PortInUseError
+from mmhealth.health import Policy, default_policy
+
+HOST = "127.0.0.1"
+
+
+def serve(
+    paths: list[Path],
+    *,
+    port: int = 8050,
+    policy: Policy | None = None,
+    note: str | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve the dashboard of the runs until interrupted.
+
+    Run directories that do not exist yet are waited for. ``port`` 0 takes a free one; ``note`` is
+    shown at the head of the page; ``ready`` is called with the address once it answers. Raises
+    PortInUseError when the port is taken.
+    """
+    policy = policy or default_policy()
+    watchers = watch_runs(paths, policy, autostart=False)
+    app = build_app(watchers, policy, note)
+    try:
+        server = create_server(app.server, host=HOST, port=port, threads=8)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise PortInUseError(
+            f"port {port} of {HOST} is taken by another process: stop it, or choose another port "
+            "with --port (0 takes a free one)"
+        ) from error
+    for watcher in watchers:
+        watcher.start()
+    try:
+        if ready is not None:
+            ready(f"http://{HOST}:{server.effective_port}/")
+        server.run()
+    finally:
+        server.close()
+        for watcher in watchers:
+            watcher.stop()

@@ -1,0 +1,53 @@
+"""The words beside each figure: what it shows and what good looks like."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """The words beside a figure."""
+
+    title: str
+    shows: str
+    good: str
+    """What good looks like."""
+
+
+CAPTIONS: dict[str, Caption] = {
+    "ess": Caption(
+        "Effective sample size",
+        "Share of the sampled trajectories that effectively make the update.",
+        "Good: steady, and well above the dashed alert line.",
+    ),
+    "gini": Caption(
+        "Inequality of gradient norms",
+        "Gini coefficient: 0 when all trajectories contribute alike, near 1 when one holds all.",
+        "Good: steady, and below the alert line.",
+    ),
+    "entropy": Caption(
+        "Policy entropy",
+        "Mean token entropy: how much the policy still explores.",
+        "Good: a slow decline that levels off above zero.",
+    ),
+    "reward_ess": Caption(
+        "Reward against ESS",
+        "Mean reward (solid, left) and effective sample size (dotted, right), step by step.",
+        "Good: they do not part. Reward up while ESS falls is the silent collapse.",
+    ),
+    "groups": Caption(
+        "Dead groups",
+        "Share of groups in which all trajectories have the same outcome; dotted: the solved ones.",
+        "Good: low, or dead only because solved.",
+    ),
+    "lorenz": Caption(
+        "Contribution curve",
+        "Which share of the whole contribution the smallest trajectories hold (Lorenz curve).",
+        "Good: close to the diagonal. In the corner: a few trajectories make the update.",
+    ),
+    "horizon": Caption(
+        "Success by horizon",
+        "Held-out success rate, with its 95 % Wilson interval; an empty cell was not measured.",
+        "Good: a row as high at horizons it was not trained at as at its own.",
+    ),
+}
+"""What each figure shows and what good looks like, for report and dashboard alike."""

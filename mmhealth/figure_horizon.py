@@ -1,0 +1,71 @@
+"""The horizon generalization matrix as a heat map."""
+
+from collections.abc import Mapping
+
+import plotly.graph_objects as go
+
+from mmhealth.estimators import HorizonMatrix
+from mmhealth.figure_style import PALETTES, Theme, axis, empty_figure, make_figure, safe_text
+
+_SMALL = "<br><span style='font-size:11px'>{}</span>"
+
+
+def horizon_figure(matrices: Mapping[str, HorizonMatrix], *, theme: Theme = "light") -> go.Figure:
+    """Success rate by training regime (rows) and evaluation horizon (columns).
+
+    ``matrices`` by name of the run; a regime that several runs share has a row for each.
+    """
+    palette = PALETTES[theme]
+    regimes = [regime for matrix in matrices.values() for regime in matrix.regimes]
+    rows = [(name, regime) for name, matrix in matrices.items() for regime in matrix.regimes]
+    rows.sort(key=lambda row: (len(row[1]), row[1]))
+    horizons = sorted({h for matrix in matrices.values() for h in matrix.horizons})
+    if not rows:
+        return empty_figure("insufficient data: no held-out evaluation with horizons yet", theme)
+    labels, rates, texts, hovers = [], [], [], []
+    for name, regime in rows:
+        trained = ", ".join(map(str, regime))
+        several = regimes.count(regime) > 1
+        labels.append(f"{safe_text(name, 22)}<br>at {trained}" if several else f"at {trained}")
+        cells = [matrices[name].cell(regime, horizon) for horizon in horizons]
+        rates.append([None if cell is None else cell.success_rate for cell in cells])
+        texts.append(["" if cell is None else f"{cell.success_rate:.0%}" for cell in cells])
+        hovers.append(
+            [
+                "not measured"
+                if cell is None
+                else f"{cell.successes} of {cell.episodes} episodes solved<br>"
+                "95 % interval {:.1%} to {:.1%}".format(*cell.interval())
+                for cell in cells
+            ]
+        )
+        for column, cell in enumerate(cells):
+            if cell is not None:
+                low, high = cell.interval()
+                texts[-1][column] += _SMALL.format(f"{100 * low:.0f} to {high:.0%}")
+    heat = {
+        "type": "heatmap",
+        "x": [str(horizon) for horizon in horizons],
+        "y": list(range(len(rows))),
+        "z": rates,
+        "text": texts,
+        "texttemplate": "%{text}",
+        "textfont": {"size": 15, "color": palette.text},
+        "customdata": hovers,
+        "hovertemplate": "evaluated at %{x} turns<br>%{customdata}<extra></extra>",
+        "hoverongaps": False,
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": [[0, palette.low], [1, palette.high]],
+        "showscale": False,
+        "xgap": 4,
+        "ygap": 4,
+    }
+    y_axis = axis(theme, title="trained (turns)", autorange="reversed", showgrid=False)
+    ticks = {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": labels}
+    return make_figure(
+        [heat],
+        theme,
+        xaxis=axis(theme, title="evaluated at (turns)", type="category", showgrid=False),
+        yaxis=y_axis | ticks,
+    )

@@ -1,0 +1,163 @@
+"""Metrics over steps: panels one below the other, runs over each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from mmhealth.decimation import Window, decimate_window
+from mmhealth.figure_alerts import alert_marks, threshold_line
+from mmhealth.figure_runs import RunView, partly_empty, why_empty
+from mmhealth.figure_style import (
+    LEGEND,
+    PALETTES,
+    Theme,
+    axis,
+    empty_figure,
+    make_figure,
+    note,
+    run_colour,
+    safe_text,
+    translucent,
+)
+from mmhealth.health import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One metric over steps."""
+
+    metric: str
+    title: str | None = None
+    dashed: str | None = None
+    dash: str = "dash"
+    dashed_name: str = "rows in the update"
+    percent: bool = False
+    axis: dict[str, Any] = field(default_factory=dict)
+
+
+def timeline_figure(
+    runs: Sequence[RunView],
+    policy: Policy,
+    panels: Sequence[Panel],
+    theme: Theme,
+    window: Window | None,
+) -> go.Figure:
+    """Panels one below the other over the same steps."""
+    empty = [why_empty(runs, panel.metric) for panel in panels]
+    if all(empty):
+        return empty_figure(empty[0] or "", theme)
+    data: list[dict[str, Any]] = []
+    shapes: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {}
+    named: set[str] = set()
+    height = (1 - 0.1 * (len(panels) - 1)) / len(panels)
+    for number, panel in enumerate(panels):
+        suffix = "" if number == 0 else str(number + 1)
+        top = 1 - number * (height + 0.1)
+        y_axis = panel.axis | {"domain": [max(top - height, 0), top], "anchor": "x"}
+        if panel.percent:
+            y_axis |= {"range": [0, 1.02], "tickformat": ".0%"}
+        layout[f"yaxis{suffix}"] = axis(theme, **y_axis)
+        for trace in _panel_traces(runs, panel, theme, window):
+            trace["yaxis"] = f"y{suffix}"
+            trace["showlegend"] = trace["legendgroup"] not in named
+            named.add(trace["legendgroup"])
+            data.append(trace)
+        if panel.title and len(panels) > 1:
+            notes.append(_heading(panel.title, top, theme))
+        if (reason := empty[number]) is not None:
+            place = {"y": top - height / 2, "yanchor": "middle", "x": 0.5, "xanchor": "center"}
+            notes.append(note(reason, theme) | place)
+        else:
+            notes += [note(reason, theme) for reason in partly_empty(runs, panel.metric)]
+            for rule in policy.rules:
+                if rule.metric == panel.metric and (line := threshold_line(rule, theme, suffix)):
+                    shapes.append(line[0])
+                    notes.append(line[1])
+    layout["xaxis"] = step_axis(runs, theme) | {"anchor": f"y{len(panels)}".removesuffix("1")}
+    if len(panels) > 1:
+        layout["legend"] = LEGEND | {"y": 1.0, "yref": "container", "yanchor": "top"}
+        layout["margin"] = {"l": 48, "r": 16, "t": 64, "b": 40}
+    return make_figure(data, theme, shapes=shapes, annotations=notes, **layout)
+
+
+def _panel_traces(
+    runs: Sequence[RunView], panel: Panel, theme: Theme, window: Window | None
+) -> list[dict[str, Any]]:
+    data = []
+    for run in runs:
+        colour = run_colour(theme, run.number)
+        if panel.dashed and not _same(run, panel.metric, panel.dashed):
+            trace = line(run, panel.dashed, translucent(colour, 0.75), panel.dash, window)
+            if trace is not None:
+                trace["line"]["width"] = 1.3
+                name = f"{run.name}: {panel.dashed_name}"
+                data.append(trace | {"name": safe_text(name, 60), "legendgroup": name})
+        if (trace := line(run, panel.metric, colour, "solid", window)) is not None:
+            if panel.percent:
+                trace["hovertemplate"] = hover(run, panel.metric, ".1%")
+            data.append(trace)
+    return data + [
+        marks for run in runs for marks in alert_marks(run, panel.metric, theme) if marks
+    ]
+
+
+def line(
+    run: RunView, metric: str, colour: str, dash: str, window: Window | None
+) -> dict[str, Any] | None:
+    """A metric as a line with gaps where it is null; lone points are dots. None without data."""
+    if metric not in run.timeline.columns or run.timeline[metric].null_count() == len(run.timeline):
+        return None
+    steps = run.timeline["step"].to_numpy()
+    values = run.timeline[metric].cast(pl.Float64).to_numpy()
+    kept = decimate_window(steps, values, window)
+    values = np.where(np.isfinite(values[kept]), values[kept], np.nan)
+    known = np.concatenate(([False], np.isfinite(values), [False]))
+    lone = known[1:-1] & ~known[:-2] & ~known[2:]
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": safe_text(run.name, 40),
+        "legendgroup": run.name,
+        "x": steps[kept],
+        "y": values,
+        "line": {"color": colour, "width": 2, "dash": dash},
+        "connectgaps": False,
+        "hovertemplate": hover(run, metric, ".4~g"),
+    }
+    if lone.any():
+        size = np.where(lone, 6, 0)
+        trace |= {"mode": "lines+markers", "marker": {"size": size, "color": colour}}
+    return trace
+
+
+def hover(run: RunView, metric: str, number_format: str) -> str:
+    """What a point of a line says of itself."""
+    value = f"%{{y:{number_format}}}"
+    return f"{safe_text(run.name)}<br>step %{{x}}: {metric} {value}<extra></extra>"
+
+
+def step_axis(runs: Sequence[RunView], theme: Theme) -> dict[str, Any]:
+    """The x axis of everything over steps."""
+    ends = [run.timeline["step"][i] for run in runs if len(run.timeline) for i in (0, -1)]
+    first, last = min(ends), max(ends)
+    more: dict[str, Any] = {"dtick": 1} if last - first < 8 else {}
+    if first < last:
+        more["autorangeoptions"] = {"minallowed": first, "maxallowed": last}
+    return axis(theme, title="step", tickformat="d", showgrid=False, **more)
+
+
+def _same(run: RunView, metric: str, other: str) -> bool:
+    frame = run.timeline
+    return other not in frame.columns or frame[metric].equals(frame[other], null_equal=True)
+
+
+def _heading(text: str, top: float, theme: Theme) -> dict[str, Any]:
+    """Words above a panel."""
+    place = {"x": 0, "y": top, "yanchor": "bottom"}
+    return note(text, theme) | place | {"font": {"color": PALETTES[theme].text, "size": 12}}

@@ -1,0 +1,69 @@
+"""The gate as JUnit XML: one test suite a run, one test case a rule."""
+
+import re
+import xml.etree.ElementTree as ET
+
+from mmhealth.health import Alert, Rule
+from mmhealth.health.alerts import RuleState
+from mmhealth.report.gate import Gate, RunDecision
+
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render_junit(gate: Gate) -> str:
+    """XML text.
+
+    A rule that breaches is a failure, one without data is skipped; alerts that do not breach are in
+    the case's output. What can be said only of the run as a whole is the case ``data``.
+    """
+    suites = ET.Element("testsuites", name="mmhealth gate")
+    for run in gate.runs:
+        suites.append(_suite(run))
+    for name in ("tests", "failures", "errors", "skipped"):
+        suites.set(name, str(sum(int(suite.get(name, "0")) for suite in suites)))
+    ET.indent(suites)
+    return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _suite(run: RunDecision) -> ET.Element:
+    suite = ET.Element("testsuite", name=_clean(run.label))
+    case = _case(suite, run, "data")
+    if run.outcome in ("insufficient", "unreadable"):
+        error = ET.SubElement(case, "error", type=run.outcome, message=_clean(run.why))
+        error.text = _clean(f"{run.path}: {run.why}")
+    if run.audit is not None:
+        breaching = {id(alert) for alert in run.breaching}
+        for rule in run.audit.monitor.policy.rules:
+            alerts = [alert for alert in run.audit.standing if alert.rule == rule.name]
+            failing = [alert for alert in alerts if id(alert) in breaching]
+            _judge(_case(suite, run, rule.name), rule, run.audit.rules[rule.name], alerts, failing)
+    suite.set("tests", str(len(suite.findall("testcase"))))
+    suite.set("failures", str(len(suite.findall("testcase/failure"))))
+    suite.set("errors", str(len(suite.findall("testcase/error"))))
+    suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
+    return suite
+
+
+def _case(suite: ET.Element, run: RunDecision, name: str) -> ET.Element:
+    return ET.SubElement(suite, "testcase", classname=_clean(run.label), name=_clean(name))
+
+
+def _judge(
+    case: ET.Element, rule: Rule, state: RuleState, alerts: list[Alert], failing: list[Alert]
+) -> None:
+    if failing:
+        failure = ET.SubElement(
+            case, "failure", type=rule.severity, message=_clean(failing[0].message)
+        )
+        failure.text = _clean("\n".join(filter(None, (rule.meaning, rule.fix))))
+    elif state == "no data" and not alerts:
+        ET.SubElement(case, "skipped", message=_clean(f"no data for {rule.metric}"))
+    others = [alert for alert in alerts if alert not in failing]
+    if others:
+        output = ET.SubElement(case, "system-out")
+        output.text = _clean("\n".join(f"{a.severity}, {a.state}: {a.message}" for a in others))
+
+
+def _clean(text: str) -> str:
+    """Without the characters that XML cannot hold."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,184 @@
+"""The audit on a terminal: the verdict first, then why, then the evidence."""
+
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mmhealth.health import Alert
+from mmhealth.health.alerts import SEVERITIES
+from mmhealth.report.audit import Audit, RunAudit
+from mmhealth.report.dataloss import describe_data, describe_reading
+from mmhealth.report.heldout import HeldOut
+from mmhealth.report.horizons import Horizons
+from mmhealth.report.metrics import MetricSummary, judged_metrics
+from mmhealth.report.sparkline import sparkline
+
+STYLES = {
+    "healthy": "bold green",
+    "warning": "bold yellow",
+    "critical": "bold red",
+    "insufficient": "bold magenta",
+    "info": "blue",
+}
+
+
+def print_audit(audit: Audit, console: Console) -> None:
+    """Print an audit; plain text where the console is not a terminal."""
+    for number, run in enumerate(audit.runs):
+        if number:
+            console.print()
+        console.print(_RunReport(run))
+    if audit.horizons.matrix.cells or audit.horizons.left_out:
+        console.print()
+        console.print(Group(*_horizon_parts(audit.horizons)))
+
+
+class _RunReport:
+    """One run; knows at print time whether the console can show block characters."""
+
+    def __init__(self, run: RunAudit) -> None:
+        self.run = run
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        run = self.run
+        yield Text.assemble(
+            (run.verdict.name.upper(), STYLES[run.verdict.name]), "  ", (run.label, "bold")
+        )
+        yield _indent(Text(run.verdict.why))
+        yield _indent(Text(describe_reading(run.status), style="dim"))
+        yield from _alerts(run.standing)
+        yield from _failure_modes(run)
+        yield _heading("Held-out success")
+        yield _indent(Text("\n".join(describe_held_out(run.held_out))))
+        yield from _metrics(run, blocks=not options.ascii_only)
+        if sentences := describe_data(run.status):
+            style = "bold red" if run.status.data_lost else "bold"
+            yield _heading("Loss of data" if run.status.data_lost else "Unfinished data", style)
+            yield from (_indent(Text(f"- {sentence}")) for sentence in sentences)
+
+
+def describe_held_out(held_out: HeldOut) -> list[str]:
+    """Held-out success, the stall and its lag, in sentences."""
+    if not held_out.course:
+        return [str(held_out.stall_reason)]
+    first, last = held_out.course[0], held_out.course[-1]
+    at = "" if held_out.eval_horizon is None else f" at horizon {held_out.eval_horizon}"
+    sentences = [
+        f"{first.value:.1%} at step {first.step}, {last.value:.1%} at step {last.step}{at}"
+    ]
+    if held_out.stall_step is None:
+        sentences.append(f"no stall: {held_out.stall_reason}")
+    elif held_out.first_critical_step is None:
+        sentences.append(f"stalled at step {held_out.stall_step}; no critical alert fired")
+    else:
+        side = "before" if (held_out.lag or 0) >= 0 else "after"
+        sentences.append(
+            f"stalled at step {held_out.stall_step}; the first critical alert came "
+            f"{abs(held_out.lag or 0)} steps {side}, at step {held_out.first_critical_step}"
+        )
+    return sentences
+
+
+def _alerts(alerts: list[Alert]) -> Iterable[RenderableType]:
+    if not alerts:
+        return
+    yield _heading("Alerts")
+    of_rule: dict[str, list[Alert]] = {}
+    for alert in sorted(alerts, key=_gravest_first):
+        of_rule.setdefault(alert.rule, []).append(alert)
+    for shown, *others in of_rule.values():
+        style = STYLES[shown.severity] if shown.state == "firing" else "dim"
+        again = ""
+        if others:
+            steps = ", ".join(str(step) for step in sorted(alert.step for alert in others)[:6])
+            more = ", ..." if len(others) > 6 else ""
+            again = f" Also fired and resolved: step {steps}{more}."
+        head = (f"{shown.severity} {shown.state}", style)
+        yield _indent(Text.assemble(head, f"  {shown.message}{again}"))
+
+
+def _gravest_first(alert: Alert) -> tuple[bool, int, int]:
+    return (alert.state != "firing", -SEVERITIES.index(alert.severity), alert.step)
+
+
+def _failure_modes(run: RunAudit) -> Iterable[RenderableType]:
+    meanings = {alert.rule: alert.meaning for alert in run.standing}
+    if run.verdict.failure_modes:
+        yield _heading("Failure modes")
+    for mode in run.verdict.failure_modes:
+        now = "now" if mode.active else "over"
+        yield _indent(
+            Text.assemble(
+                (mode.name, STYLES.get(mode.severity, "bold") if mode.active else "bold"),
+                f"  since step {mode.first_step}, {now}  ({', '.join(mode.rules)})",
+            )
+        )
+        for rule in mode.rules:
+            yield _indent(Text(meanings.get(rule, "")), 4)
+        yield from (_indent(Text.assemble(("Fix: ", "bold"), fix), 4) for fix in mode.fixes)
+
+
+def _metrics(run: RunAudit, *, blocks: bool) -> Iterable[RenderableType]:
+    summaries = {metric.name: metric for metric in run.metrics}
+    shown = judged_metrics(run.monitor.policy, summaries)
+    known = [summaries[name] for name in shown if summaries[name].known]
+    if known:
+        yield _heading("Metrics")
+        yield _metric_table(run, known, blocks=blocks)
+    unknown = [metric for metric in run.metrics if metric.name in shown and not metric.known]
+    if unknown and run.steps:
+        yield _heading("Not known")
+        yield from (_indent(Text(f"{metric.name}: {metric.reason}")) for metric in unknown)
+
+
+def _metric_table(run: RunAudit, metrics: list[MetricSummary], *, blocks: bool) -> Table:
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    table.add_column("  metric", no_wrap=True)
+    for name in ("first", "last", "min", "max"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("known", justify="right", no_wrap=True)
+    if blocks:
+        table.add_column("course", no_wrap=True, overflow="crop")
+    frame = run.monitor.timeline.frame
+    for metric in metrics:
+        points = (metric.first, metric.last, metric.minimum, metric.maximum)
+        cells = [f"{point.value:.3g}" if point else "" for point in points]
+        known = "all" if metric.known == metric.steps else f"{metric.known}/{metric.steps}"
+        row = [f"  {metric.name}", *cells, known]
+        if blocks:
+            row.append(sparkline(frame[metric.name].to_list(), 14))
+        table.add_row(*row)
+    return table
+
+
+def _horizon_parts(horizons: Horizons) -> Iterable[RenderableType]:
+    matrix = horizons.matrix
+    yield Text("Horizon matrix", style="bold")
+    if matrix.cells:
+        yield _indent(Text("final held-out success [95 % interval], turns", style="dim"))
+        table = Table(box=None, padding=(0, 1), pad_edge=False)
+        table.add_column("  trained at", no_wrap=True)
+        for horizon in matrix.horizons:
+            table.add_column(f"eval {horizon}", justify="right")
+        for regime in matrix.regimes:
+            cells = []
+            for horizon in matrix.horizons:
+                cell = matrix.cell(regime, horizon)
+                low, high = cell.interval() if cell else (0.0, 0.0)
+                cells.append(f"{cell.success_rate:.2f} [{low:.2f} {high:.2f}]" if cell else "-")
+            table.add_row(f"  {', '.join(map(str, regime))}", *cells)
+        yield table
+    if (diagonality := matrix.diagonality()) is not None:
+        yield _indent(Text(f"diagonality {diagonality:+.3f} (0: success does not depend on it)"))
+    yield from (_indent(Text(f"not in the matrix: {reason}")) for reason in horizons.left_out)
+
+
+def _heading(text: str, style: str = "bold") -> RenderableType:
+    return Padding(Text(text, style=style), (1, 0, 0, 0), expand=False)
+
+
+def _indent(content: RenderableType, by: int = 2) -> RenderableType:
+    return Padding(content, (0, 0, 0, by), expand=False)

@@ -1,0 +1,84 @@
+from dataclasses import dataclass
+
+import pytest
+
+from mmhealth.interventions import EssAdaptive, EssAdaptiveConfig
+
+
+@dataclass(frozen=True)
+class Alert:
+    rule: str
+    state: str
+    step: int
+    resolved_step: int | None = None
+
+
+def controller() -> EssAdaptive:
+    return EssAdaptive(EssAdaptiveConfig(rule="ess_signal", hold=3, kl_coef=0.5))
+
+
+def active_steps(control: EssAdaptive, until: int = 30) -> list[int]:
+    return [step for step in range(until) if control.active(step)]
+
+
+def test_sleeps_until_its_alert_fires():
+    control = controller()
+    control.on_alert(Alert("entropy", "firing", 4))
+    assert active_steps(control) == []
+    assert control.kl_coef(5) == 0.0
+
+
+def test_acts_from_the_step_after_the_alert():
+    control = controller()
+    control.on_alert(Alert("ess_signal", "firing", 4))
+    assert active_steps(control, 9) == [5, 6, 7, 8]
+    assert control.kl_coef(4) == 0.0
+    assert control.kl_coef(5) == 0.5
+
+
+def test_holds_on_after_the_alert_resolved():
+    control = controller()
+    control.on_alert(Alert("ess_signal", "firing", 4))
+    control.on_alert(Alert("ess_signal", "resolved", 4, 10))
+    assert active_steps(control) == [11, 12, 13]
+
+
+def test_an_alert_that_returns_during_the_hold_keeps_it_on():
+    control = controller()
+    control.on_alert(Alert("ess_signal", "firing", 4))
+    control.on_alert(Alert("ess_signal", "resolved", 4, 10))
+    control.on_alert(Alert("ess_signal", "firing", 12))
+    assert active_steps(control, 20) == list(range(13, 20))
+
+
+@pytest.mark.parametrize("seen", range(4))
+def test_replayed_alerts_change_nothing_after_a_restart(seen):
+    alerts = [
+        Alert("ess_signal", "firing", 4),
+        Alert("ess_signal", "resolved", 4, 10),
+        Alert("ess_signal", "firing", 20),
+    ]
+    whole = controller()
+    for alert in alerts:
+        whole.on_alert(alert)
+    before = controller()
+    for alert in alerts[:seen]:
+        before.on_alert(alert)
+    restarted = controller()
+    restarted.load_state_dict(before.state_dict())
+    for alert in alerts:
+        restarted.on_alert(alert)
+    assert restarted.state_dict() == whole.state_dict()
+    assert active_steps(restarted) == active_steps(whole)
+
+
+def test_a_superseded_alert_is_ignored():
+    control = controller()
+    control.on_alert(Alert("ess_signal", "superseded", 4))
+    assert active_steps(control) == []
+
+
+def test_an_alert_that_came_and_went_between_polls_starts_the_hold():
+    control = controller()
+    control.on_alert(Alert("ess_signal", "resolved", 4, 10))
+    assert active_steps(control) == [11, 12, 13]

@@ -1,0 +1,95 @@
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmhealth import Recorder, open_run
+
+STEPS = 40
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, batch: Any) -> Path:
+    """A run with several sealed segments in each table."""
+    with Recorder(tmp_path / "run", segment_bytes=20_000) as rec:
+        for step in range(STEPS):
+            rec.log_step(step, batch(step))
+    return tmp_path / "run"
+
+
+def segments(run_dir: Path, table: str = "trajectories") -> list[Path]:
+    return sorted((run_dir / table).glob("*.parquet"))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(random.Random(0).randbytes(10_000))
+
+
+def flip_one_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, garbage, flip_one_bit])
+@pytest.mark.parametrize("table", ["trajectories", "updates"])
+def test_a_damaged_segment_is_quarantined_by_name_and_the_rest_is_read(
+    run_dir: Path, damage: Any, table: str
+) -> None:
+    victim = segments(run_dir, table)[1]
+    damage(victim)
+    run = open_run(run_dir)
+    status = run.status()
+    [quarantined] = status.quarantined
+    assert quarantined.file == f"{table}/{victim.name}"
+    assert quarantined.reason
+    rows = {"trajectories": run.trajectories, "updates": run.updates}[table]
+    lost = {item.step for item in status.incomplete}
+    assert lost
+    assert set(rows["step"].to_list()) == set(range(STEPS)) - lost
+    assert status.steps_complete == STEPS - len(lost)
+    assert status.data_lost
+    assert victim.name in " ".join(status.describe_losses())
+
+
+def test_a_damaged_commit_segment_hides_its_steps_and_is_named(run_dir: Path) -> None:
+    victim = segments(run_dir, "steps")[0]
+    flip_one_bit(victim)
+    status = open_run(run_dir).status()
+    assert [item.file for item in status.quarantined] == [f"steps/{victim.name}"]
+    assert status.rows_pending > 0
+    assert status.data_lost
+
+
+def test_any_flipped_bit_is_noticed(run_dir: Path) -> None:
+    victim = segments(run_dir)[0]
+    content = victim.read_bytes()
+    for bit in random.Random(1).sample(range(8 * len(content)), 60):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        victim.write_bytes(damaged)
+        assert len(open_run(run_dir).status().quarantined) == 1
+
+
+def test_a_missing_segment_is_a_gap(run_dir: Path) -> None:
+    segments(run_dir)[1].unlink()
+    status = open_run(run_dir).status()
+    assert status.batches_missing > 0
+    assert status.rows_read < status.rows_present
+
+
+def test_a_file_with_a_strange_name_is_named(run_dir: Path) -> None:
+    (run_dir / "trajectories" / "backup.parquet").write_bytes(segments(run_dir)[0].read_bytes())
+    (run_dir / "trajectories" / ".hidden").write_text("ignored")
+    run = open_run(run_dir)
+    assert [item.file for item in run.status().quarantined] == ["trajectories/backup.parquet"]
+    assert run.status().steps_complete == STEPS

@@ -4,10 +4,10 @@ import errno
 from collections.abc import Callable
 from pathlib import Path
 
-from waitress.server import create_server
-
 from mmhealth.dashboards.app import build_app
 from mmhealth.dashboards.watcher import watch_runs
+from waitress.server import create_server
+
 from mmhealth.errors import PortInUseError
 from mmhealth.health import Policy, default_policy
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +31,7 @@ class Snapshot:
     """Changes with everything but the clock."""
     verdict: Verdict | None = None
     status: RunStatus | None = None
-    horizon: HorizonMatrix = HorizonMatrix(())
+    horizon: HorizonMatrix = field(default_factory=lambda: HorizonMatrix(()))
 
 
 class _CountingRun(Run):
@@ -55,6 +55,7 @@ class RunWatcher:
     def __init__(self, path: Path, name: str, number: int, policy: Policy, interval: float) -> None:
         self.path = path
         self.name = name
+        self.number = number
         self.policy = policy
         self.interval = interval
         view = RunView(name, pl.DataFrame(schema=SCHEMA), number=number)
@@ -162,9 +163,7 @@ class RunWatcher:
     def _say(self, state: WatchState, message: str) -> None:
         old = self.snapshot
         if (old.state, old.message) != (state, message):
-            self.snapshot = replace(
-                old, state=state, message=message, revision=old.revision + 1
-            )
+            self.snapshot = replace(old, state=state, message=message, revision=old.revision + 1)
 
 
 def latest_horizons(evaluations: pl.DataFrame) -> HorizonMatrix:

@@ -56,11 +56,12 @@ class Level:
     def token_ess(self, rows: Rows) -> float:
         """Weight ESS over tokens, as a fraction of the tokens."""
         log_sum, log_sum_sq = rows.numbers("token_logsum_w"), rows.numbers("token_logsum_w2")
-        tokens = float(np.sum(self.lengths(rows)))
-        if tokens == np.exp(log_sum).sum() == np.exp(log_sum_sq).sum():
+        lengths = self.lengths(rows)
+        sums = estimators.EssSums.from_parts(lengths.astype(np.int64), log_sum, log_sum_sq)
+        if np.allclose([log_sum, log_sum_sq], np.log(np.maximum(lengths, 1)), rtol=0, atol=1e-12):
             raise Missing(ON_POLICY)
-        counts = np.ones(len(log_sum), np.int64)
-        return estimators.EssSums.from_parts(counts, log_sum, log_sum_sq).ess / tokens
+        return sums.fraction()
+
 
 
 def weight_ess(log_w: Array) -> float:

@@ -122,7 +122,7 @@ class Trainer:
             updates=updates,
             scalars={
                 "loss": sum(losses) / len(losses),
-                "lr": self.config.learning_rate,
+                "lr": self.optimizer.param_groups[0]["lr"],
                 "kl_coef": kl_coef,
                 "injected": float(batches.trained.injected.sum()),
                 "reserve_bytes": float(self.reserve.nbytes),

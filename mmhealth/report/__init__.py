@@ -3,7 +3,7 @@
 from mmhealth.report.audit import Audit, RunAudit, audit_runs
 from mmhealth.report.gate import Gate, RunDecision, gate_runs
 from mmhealth.report.github import append_summary, render_github
-from mmhealth.report.json_report import audit_as_dict, gate_as_dict, to_json
+from mmhealth.report.json_report import audit_as_dict, dump_json, gate_as_dict
 from mmhealth.report.junit import render_junit
 from mmhealth.report.terminal import print_audit
 
@@ -20,5 +20,5 @@ __all__ = [
     "print_audit",
     "render_github",
     "render_junit",
-    "to_json",
+    "dump_json",
 ]

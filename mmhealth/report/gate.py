@@ -1,6 +1,6 @@
 """The gate: whether runs are fit to go on with, by the policy's ``fail_on``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,8 +49,8 @@ class Gate:
         return EXIT_CODES[self.outcome]
 
 
-def gate_runs(paths: Sequence[Path], policy: Policy) -> Gate:
-    """Decide on runs, at least one.
+def gate_runs(paths: Iterable[Path], policy: Policy) -> Gate:
+    """Decide on runs, at least one; those that cannot be read come last.
 
     *breach*: an alert of the severity ``fail_on`` or a graver one has fired and not resolved.
     *insufficient*: nothing of the kind, but no rule had data, or files of the run are damaged, so
@@ -58,22 +58,19 @@ def gate_runs(paths: Sequence[Path], policy: Policy) -> Gate:
     """
     monitors: dict[Path, Monitor] = {}
     unreadable: dict[Path, str] = {}
-    for path in paths:
+    for path in dict.fromkeys(paths):
         try:
             monitors[path] = Monitor(path, policy)
+            monitors[path].poll()
         except RunError as error:
             unreadable[path] = str(error)
     audit = audit_runs(list(monitors.values())) if monitors else None
-    audits = dict(zip(monitors, audit.runs, strict=True)) if audit else {}
-    return Gate(
-        policy,
-        tuple(
-            decide(audits[path], policy)
-            if path in audits
-            else RunDecision(str(path), path, "unreadable", unreadable[path], (), None)
-            for path in dict.fromkeys(paths)
-        ),
-    )
+    decisions = [decide(run, policy) for run in audit.runs] if audit else []
+    decisions += [
+        RunDecision(str(path), path, "unreadable", why, (), None)
+        for path, why in unreadable.items()
+    ]
+    return Gate(policy, tuple(decisions))
 
 
 def decide(run: RunAudit, policy: Policy) -> RunDecision:

@@ -46,7 +46,7 @@ def gate_as_dict(gate: Gate) -> dict[str, Any]:
     )
 
 
-def to_json(content: dict[str, Any]) -> str:
+def dump_json(content: dict[str, Any]) -> str:
     """Text of what `audit_as_dict` or `gate_as_dict` gave."""
     return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 

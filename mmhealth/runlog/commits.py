@@ -1,6 +1,5 @@
 """Which commits stand, which are hidden, and which step they complete."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,10 +85,11 @@ class Commits:
         return len(self.by_step[key]) >= self.ranks_expected(key)
 
     def is_overdue(self, key: StepKey) -> bool:
-        """Whether the run has gone on so far that an incomplete step is judged as it is."""
-        last = max((self._last[a] for a in self._last if a >= key.attempt), default=key.step)
-        return last >= key.step + PARTIAL_AFTER
+        """Whether the run has gone on so far that an incomplete step is judged as it is.
 
-    def overdue_among(self, keys: Iterable[StepKey]) -> list[StepKey]:
-        """Those of ``keys`` that are overdue."""
-        return [key for key in keys if self.is_overdue(key)]
+        Attempts that hide the step do not count: what they replace is never judged in halves.
+        """
+        hiding = (a for a, start in self._starts.items() if a > key.attempt and start <= key.step)
+        end = min(hiding, default=None)
+        attempts = (a for a in self._last if a >= key.attempt and (end is None or a < end))
+        return max(self._last[a] for a in attempts) >= key.step + PARTIAL_AFTER

@@ -167,7 +167,9 @@ class Recorder:
         with self._guard("step"), self.step(step, nominal_batch=nominal_batch) as record:
             use = {name: trajectories[name] for name in trajectories if _is_of_update(name)}
             shared = ("trajectory_id", "role")
-            record.add({name: trajectories[name] for name in trajectories if name not in use})
+            sampled = {name: trajectories[name] for name in trajectories if name not in use}
+            rows = len(next(iter(use.values()))) if use else 0
+            record.add(sampled or {"trajectory_id": range(rows)})
             if use:
                 both = {name: trajectories[name] for name in shared if name in trajectories}
                 record.update(use | both)

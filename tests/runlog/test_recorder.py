@@ -64,10 +64,14 @@ def test_updates_roles_and_injected_rows(tmp_path: Path) -> None:
 
 
 def test_a_step_left_by_an_exception_is_not_committed(tmp_path: Path) -> None:
-    with Recorder(tmp_path / "run") as rec:
-        with pytest.raises(KeyError), rec.step(0) as s:
+    def crash(rec: Recorder) -> None:
+        with rec.step(0) as s:
             s.add({"reward": [1.0]})
             raise KeyError
+
+    with Recorder(tmp_path / "run") as rec:
+        with pytest.raises(KeyError):
+            crash(rec)
         rec.log_step(1, {"reward": [2.0]})
     assert open_run(tmp_path / "run").trajectories["step"].to_list() == [1]
 

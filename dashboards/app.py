@@ -1,0 +1,54 @@
+"""Puts the Dash app together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dash import Dash
+from mmhealth.dashboards.callbacks import register_callbacks
+from mmhealth.dashboards.layout import build_layout
+from mmhealth.dashboards.watcher import RunWatcher, watch_runs
+
+from mmhealth.health import Policy, default_policy
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+    <head>
+        {%metas%}
+        <title>{%title%}</title>
+        {%favicon%}
+        {%css%}
+    </head>
+    <body>
+        {%app_entry%}
+        <footer>
+            {%config%}
+            {%scripts%}
+            {%renderer%}
+        </footer>
+    </body>
+</html>"""
+
+
+def create_app(
+    paths: Sequence[Path], policy: Policy | None = None, *, note: str | None = None
+) -> Dash:
+    """The dashboard of these runs, for any WSGI server (``app.server``); it watches from now on."""
+    policy = policy or default_policy()
+    return build_app(watch_runs(paths, policy), policy, note)
+
+
+def build_app(watchers: Sequence[RunWatcher], policy: Policy, note: str | None = None) -> Dash:
+    """The dashboard of watchers that somebody else starts and stops."""
+    app = Dash(
+        __name__,
+        title="mmhealth",
+        update_title="",
+        assets_folder=str(Path(__file__).parent / "assets"),
+        index_string=_PAGE,
+        serve_locally=True,
+        health_endpoint="health",
+        add_log_handler=False,
+    )
+    app.layout = build_layout(watchers, note)
+    register_callbacks(app, watchers, policy)
+    return app

@@ -1,0 +1,254 @@
+"""What happens at each tick, and when the reader chooses something."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
+from mmhealth.dashboards import alertlist, health, table
+from mmhealth.dashboards.layout import TIMELINE_FIGURES
+from mmhealth.dashboards.urlstate import UrlState, format_query, parse_query
+from mmhealth.dashboards.watcher import RunWatcher, Snapshot
+
+from mmhealth.figures import (
+    RunView,
+    Theme,
+    Window,
+    entropy_figure,
+    ess_figure,
+    gini_figure,
+    groups_figure,
+    horizon_figure,
+    lorenz_figure,
+    reward_ess_figure,
+)
+from mmhealth.health import Policy
+
+_CARD = ("verdict", "why", "step", "last_row", "rows", "losses")
+_FIGURES = (*TIMELINE_FIGURES, "horizon")
+
+
+def register_callbacks(app: Dash, watchers: Sequence[RunWatcher], policy: Policy) -> None:
+    """Connect the page to the watchers."""
+    _register_client(app)
+    _register_tick(app, watchers, policy)
+    _register_step(app, watchers)
+    _register_address(app, [watcher.name for watcher in watchers])
+
+
+def _register_client(app: Dash) -> None:
+    def client(name: str) -> ClientsideFunction:
+        return ClientsideFunction("mmhealth", name)
+
+    app.clientside_callback(
+        client("applyTheme"),
+        Output("theme", "data"),
+        Input("theme-choice", "value"),
+        Input("system-theme", "data"),
+    )
+    app.clientside_callback(
+        client("keepWindow"),
+        Output("window", "data"),
+        *[Input(name, "relayoutData") for name in TIMELINE_FIGURES],
+        State("window", "data"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        client("showAddress"),
+        Output("sent", "data"),
+        Input("query", "data"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(client("heartbeat"), Output("offline", "hidden"), Input("beat", "data"))
+
+
+def _register_tick(app: Dash, watchers: Sequence[RunWatcher], policy: Policy) -> None:
+    outputs: dict[str, Any] = {
+        kind: Output({"type": kind, "run": ALL}, "children") for kind in _CARD
+    }
+    outputs["card"] = Output({"type": "card", "run": ALL}, "className")
+    outputs |= {name: Output(name, "figure") for name in _FIGURES}
+    outputs |= {
+        "alerts": Output("alerts", "children"),
+        "summary": Output("alert-summary", "children"),
+        "announce": Output("announce", "children"),
+        "seen": Output("seen", "data"),
+        "revision": Output("revision", "data"),
+        "beat": Output("beat", "data"),
+    }
+
+    @app.callback(
+        output=outputs,
+        inputs={
+            "ticks": Input("tick", "n_intervals"),
+            "theme": Input("theme", "data"),
+            "names": Input("runs", "value"),
+            "basis": Input("basis", "value"),
+            "windows": Input("window", "data"),
+            "seen": State("seen", "data"),
+        },
+        running=[(Output("tick", "disabled"), True, False)],
+    )
+    def on_tick(
+        *,
+        ticks: int | None,
+        theme: Theme | None,
+        names: list[str] | None,
+        basis: str,
+        windows: dict[str, Window | None] | None,
+        seen: str | None,
+    ) -> dict[str, Any]:
+        snapshots = [watcher.snapshot for watcher in watchers]
+        cards = [health.describe(snapshot) for snapshot in snapshots]
+        result: dict[str, Any] = dict.fromkeys(outputs, no_update)
+        result |= {kind: [getattr(card, kind) for card in cards] for kind in _CARD}
+        result["card"] = [f"card {card.tone}" for card in cards]
+        result["beat"] = ticks or 0
+        revisions = "-".join(str(snapshot.revision) for snapshot in snapshots)
+        now = f"{revisions}|{theme}|{names}|{basis}|{windows}"
+        if now == seen:
+            return result
+        shown = _chosen(snapshots, names)
+        entries = alertlist.collect_entries([snapshot.view for snapshot in shown])
+        result |= _figures(shown, policy, theme or "light", basis, windows or {})
+        result |= {"seen": now, "revision": revisions}
+        result["alerts"] = alertlist.render_entries(entries)
+        result["summary"] = alertlist.summarize(entries)
+        result["announce"] = alertlist.announce(entries)
+        return result
+
+
+def _figures(
+    shown: Sequence[Snapshot],
+    policy: Policy,
+    theme: Theme,
+    basis: Any,
+    windows: dict[str, Window | None],
+) -> dict[str, Any]:
+    views = [snapshot.view for snapshot in shown]
+    single = "signal" if basis == "all" else basis
+    rest: dict[str, Any] = {"theme": theme}
+    return {
+        "ess": ess_figure(views, policy, basis=basis, window=windows.get("ess"), **rest),
+        "reward_ess": reward_ess_figure(
+            views, basis=single, window=windows.get("reward_ess"), **rest
+        ),
+        "gini": gini_figure(views, policy, window=windows.get("gini"), **rest),
+        "entropy": entropy_figure(views, policy, window=windows.get("entropy"), **rest),
+        "groups": groups_figure(views, policy, window=windows.get("groups"), **rest),
+        "horizon": horizon_figure({s.view.name: s.horizon for s in shown}, **rest),
+    }
+
+
+def _chosen(snapshots: Sequence[Snapshot], names: list[str] | None) -> list[Snapshot]:
+    return [snapshot for snapshot in snapshots if snapshot.view.name in (names or ())]
+
+
+def _register_step(app: Dash, watchers: Sequence[RunWatcher]) -> None:
+    @app.callback(
+        Output("step", "value"),
+        Output("latest", "value"),
+        Input("step", "value"),
+        Input("latest", "value"),
+        Input("revision", "data"),
+        *[Input(name, "clickData") for name in TIMELINE_FIGURES],
+        State("runs", "value"),
+    )
+    def choose_step(value: int | None, latest: list[str], _revision: str, *rest: Any) -> Any:
+        newest = _newest([watcher.snapshot for watcher in watchers], rest[-1])
+        source = ctx.triggered_id
+        if source in TIMELINE_FIGURES:
+            clicked = ctx.triggered[0]["value"]
+            return (int(clicked["points"][0]["x"]), []) if clicked else (no_update, no_update)
+        if source == "step" and value is not None:
+            return no_update, (latest if value == newest and latest else [])
+        if latest and newest is not None and value != newest:
+            return newest, no_update
+        return no_update, no_update
+
+    @app.callback(
+        Output("lorenz", "figure"),
+        Output("table", "rowData"),
+        Output("table", "columnDefs"),
+        Output("table-caption", "children"),
+        inputs={
+            "value": Input("step", "value"),
+            "table_run": Input("table-run", "value"),
+            "names": Input("runs", "value"),
+            "theme": Input("theme", "data"),
+            "revision": Input("revision", "data"),
+            "latest": State("latest", "value"),
+            "old_columns": State("table", "columnDefs"),
+        },
+    )
+    def show_step(
+        *,
+        value: int | None,
+        table_run: str,
+        names: list[str] | None,
+        theme: Theme | None,
+        revision: str | None,
+        latest: list[str],
+        old_columns: list[dict[str, Any]],
+    ) -> Any:
+        steps = []
+        caption, rows, columns = "No step is complete yet.", [], old_columns
+        for watcher in watchers:
+            view = watcher.snapshot.view
+            own = _last_step(view)
+            step = own if latest else value
+            found = None if step is None else watcher.step(step)
+            if watcher.name in (names or ()) and found is not None:
+                steps.append((view, found))
+            if watcher.name == table_run and step is not None:
+                caption = f"Step {step} of {table_run} is not there."
+                if found is not None:
+                    caption = table.describe(table_run, found)
+                    rows, columns = table.rows(found.frame), table.column_defs(found.frame)
+        figure = lorenz_figure(steps, theme=theme or "light")
+        return figure, rows, no_update if columns == old_columns else columns, caption
+
+
+def _last_step(view: RunView) -> int | None:
+    return None if view.timeline.is_empty() else int(view.timeline["step"][-1])
+
+
+def _newest(snapshots: Sequence[Snapshot], names: list[str] | None) -> int | None:
+    known = [_last_step(snapshot.view) for snapshot in _chosen(snapshots, names)]
+    return max((step for step in known if step is not None), default=None)
+
+
+def _register_address(app: Dash, known: list[str]) -> None:
+    @app.callback(
+        Output("runs", "value"),
+        Output("basis", "value"),
+        Output("theme-choice", "value"),
+        Output("table-run", "value"),
+        Output("step", "value", allow_duplicate=True),
+        Output("latest", "value", allow_duplicate=True),
+        Input("url", "search"),
+        prevent_initial_call="initial_duplicate",
+    )
+    def read_address(search: str | None) -> Any:
+        state = parse_query(search, known)
+        latest = ["latest"] if state.step is None else []
+        step = no_update if state.step is None else state.step
+        table_run = state.table or (known[0] if known else "")
+        return list(state.runs), state.basis, state.theme, table_run, step, latest
+
+    @app.callback(
+        Output("query", "data"),
+        inputs={
+            "names": Input("runs", "value"),
+            "basis": Input("basis", "value"),
+            "theme": Input("theme-choice", "value"),
+            "table_run": Input("table-run", "value"),
+            "step": Input("step", "value"),
+            "latest": Input("latest", "value"),
+        },
+        prevent_initial_call=True,
+    )
+    def write_address(
+        *, names: list[str], basis: str, theme: str, table_run: str, step: int | None, latest: Any
+    ) -> str:
+        chosen = None if latest else step
+        return format_query(UrlState(tuple(names or ()), chosen, basis, theme, table_run), known)

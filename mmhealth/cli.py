@@ -1,0 +1,331 @@
+"""The command line: parses, calls, prints. What is heavy is imported inside the commands."""
+
+import importlib
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmhealth._version import __version__
+from mmhealth.errors import MmhealthError, PolicyError, PortInUseError
+
+EPILOG = """
+[bold]Quick start[/bold]
+
+mmhealth demo                 watch a real run collapse, and one that is cured
+
+mmhealth audit RUN            what happened, why, and what to do about it
+
+mmhealth gate RUN             exit code 1 if the run breaches the policy
+"""
+
+app = typer.Typer(
+    name="mmhealth",
+    help="The instrument panel for RL post-training: see the policy-gradient estimator die before "
+    "the reward does.\n\nA RUN is a run directory: mmhealth.Recorder writes one from a training "
+    "loop, `mmhealth import` makes one from another trainer's files.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+policy_app = typer.Typer(no_args_is_help=True, help="Show or check a policy: rules in TOML.")
+
+_TRY, _JUDGE, _DATA = "See it happen", "Judge runs", "Data and policies"
+app.add_typer(policy_app, name="policy", rich_help_panel=_DATA)
+
+
+class GateFormat(StrEnum):
+    """How the gate's decision is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    JUNIT = "junit"
+    GITHUB = "github"
+
+
+class Preset(StrEnum):
+    """Presets of the reference trainer."""
+
+    BASELINE = "baseline"
+    FIX = "fix"
+
+
+class LossRatio(StrEnum):
+    """Levels of a loss's importance ratio."""
+
+    TOKEN = "token"
+    SEQUENCE = "sequence"
+    GEOMETRIC = "geometric"
+    NONE = "none"
+
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+RunPaths = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.")]
+PolicyPath = Annotated[
+    Path | None, typer.Option("--policy", metavar="F", help="Policy to judge by (TOML).")
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
+Seed = Annotated[int, typer.Option(min=0, help="Draws environment, policy and rollouts.")]
+Steps = Annotated[int, typer.Option(min=1, help="Steps to train.")]
+Pace = Annotated[float, typer.Option(min=0, help="Least seconds a step takes; no number changes.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mmhealth {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(rich_help_panel=_TRY)
+def demo(
+    pace: Pace = 0.2,
+    seed: Seed = 0,
+    steps: Steps = 160,
+    port: Port = 8050,
+    folder: Annotated[Path, typer.Option("--dir", help="Where the runs go.")] = Path("demo-runs"),
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
+    ] = True,
+    exit_when_done: Annotated[
+        bool, typer.Option("--exit-when-done", help="Do not keep the page up afterwards.")
+    ] = False,
+) -> None:
+    """Train a run that collapses and one that is cured, side by side, live in the browser."""
+    reference = _reference("demo")
+    config = reference.DemoConfig(
+        folder=folder,
+        pace=pace,
+        seed=seed,
+        steps=steps,
+        port=port,
+        browser=browser,
+        exit_when_done=exit_when_done,
+    )
+    if not reference.run_demo(config, _dashboards().serve):
+        raise typer.Exit(130)
+
+
+@app.command(rich_help_panel=_TRY)
+def train(
+    run_dir: Annotated[Path, typer.Option(help="Run directory to make.")],
+    preset: Annotated[
+        Preset, typer.Option(help="The plain trainer, or the one that acts on its alerts.")
+    ] = Preset.BASELINE,
+    seed: Seed = 0,
+    steps: Steps = 160,
+    pace: Pace = 0.0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")
+    ] = False,
+) -> None:
+    """Train the reference trainer, a small but real policy-gradient run (needs torch)."""
+    if not resume and (run_dir / "run.json").exists():
+        raise typer.BadParameter(
+            f"{run_dir} already holds a run: pass --resume to go on with it, or choose another "
+            "directory",
+            param_hint="--run-dir",
+        )
+    _reference().train(
+        preset.value, run_dir=run_dir, seed=seed, steps=steps, pace=pace, resume=resume
+    )
+
+
+@app.command(rich_help_panel=_JUDGE)
+def watch(runs: RunPaths, port: Port = 8050, policy: PolicyPath = None) -> None:
+    """Show runs live in the browser, on this machine only. Runs may begin later."""
+    from mmhealth.health import load_policy
+
+    def ready(url: str) -> None:
+        typer.echo(f"watching at {url} (Ctrl-C ends)")
+
+    _dashboards().serve(runs, port=port, policy=load_policy(policy), ready=ready)
+
+
+@app.command(rich_help_panel=_JUDGE)
+def audit(
+    runs: RunPaths,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="F", help="Write a page that needs no network.")
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="F|-", help="Write JSON; - prints it instead of the text."),
+    ] = None,
+    policy: PolicyPath = None,
+) -> None:
+    """Say what happened in runs, why, and what to do about it."""
+    from rich.console import Console
+
+    from mmhealth import report
+    from mmhealth.health import Monitor, load_policy
+    from mmhealth.report.progress import track
+
+    rules = load_policy(policy)
+    result = report.audit_runs([Monitor(path, rules) for path in track(runs, "reading")])
+    if html is not None:
+        from mmhealth.report.html import render_html
+
+        _write(html, render_html(result), "--html")
+    if json is not None:
+        _write(json, report.dump_json(report.audit_as_dict(result)), "--json")
+    if json != Path("-"):
+        report.print_audit(result, Console())
+
+
+@app.command(rich_help_panel=_JUDGE)
+def gate(
+    runs: RunPaths,
+    policy: PolicyPath = None,
+    format: Annotated[  # noqa: A002
+        GateFormat, typer.Option("--format", help="What to print.")
+    ] = GateFormat.TEXT,
+) -> None:
+    """Pass or fail runs, for CI: exit code 0 pass, 1 breach, 2 usage, 3 unreadable or no data."""
+    from mmhealth import report
+    from mmhealth.health import load_policy
+    from mmhealth.report.progress import track
+
+    decision = report.gate_runs(track(runs, "reading"), load_policy(policy))
+    renderers = {
+        GateFormat.TEXT: report.render_text,
+        GateFormat.JSON: lambda gate: report.dump_json(report.gate_as_dict(gate)),
+        GateFormat.JUNIT: report.render_junit,
+        GateFormat.GITHUB: report.render_github,
+    }
+    _write(Path("-"), renderers[format](decision), "")
+    if format is GateFormat.GITHUB:
+        report.append_summary(decision)
+    raise typer.Exit(decision.exit_code)
+
+
+@app.command(rich_help_panel=_JUDGE)
+def timeline(
+    run: RunPath,
+    out: Annotated[
+        Path, typer.Option(metavar="F.parquet|F.csv|-", help="Where to; - prints CSV.")
+    ] = Path("-"),
+) -> None:
+    """Write a run's per-step metrics as a table; an empty cell is not known."""
+    from mmhealth.health import build_timeline
+    from mmhealth.runlog import open_run
+
+    if out != Path("-") and out.suffix not in (".csv", ".parquet"):
+        raise typer.BadParameter(f"{out} ends in neither .csv nor .parquet", param_hint="--out")
+    frame = build_timeline(open_run(run)).frame
+    if out.suffix == ".parquet":
+        _save(out, "--out", lambda: frame.write_parquet(out))
+    else:
+        _write(out, frame.write_csv(), "--out")
+
+
+@app.command("import", rich_help_panel=_DATA)
+def import_(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Parquet, CSV or JSONL, a row a trajectory.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="COLUMN=THEIRS", help="Our column is theirs; repeatable."),
+    ] = None,
+    const: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="A value for all rows; repeatable."),
+    ] = None,
+    loss_ratio: Annotated[
+        LossRatio, typer.Option(help="Level of the loss's importance ratio.")
+    ] = LossRatio.SEQUENCE,
+    nominal_batch: Annotated[
+        int | None, typer.Option(min=1, help="Trajectories a step is meant to have.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a run that an import made.")
+    ] = False,
+) -> None:
+    """Make a run directory from a table of trajectories of any trainer (docs/cli.md)."""
+    from mmhealth.integrations import import_table
+    from mmhealth.report.progress import counting
+
+    with counting("importing") as progress:
+        done = import_table(
+            file,
+            _pairs(map_ or [], "--map"),
+            out,
+            constants=_pairs(const or [], "--const"),
+            loss_ratio=loss_ratio.value,
+            nominal_batch=nominal_batch,
+            replace=replace,
+            progress=progress,
+        )
+    typer.echo(f"{done.run_dir}: {done.rows:,} rows in {done.steps:,} steps")
+    typer.echo(f"imported: {', '.join(done.columns)}")
+    if done.left_out:
+        typer.echo(f"left out: {', '.join(done.left_out)} (--map keeps a column)")
+
+
+@app.command(rich_help_panel=_DATA)
+def seal(run: RunPath) -> None:
+    """Turn what a killed trainer left open into sealed segments. Safe while a run goes on."""
+    from mmhealth.runlog import open_run, seal_orphans
+
+    open_run(run)
+    sealed = seal_orphans(run)
+    typer.echo(f"{run}: sealed {len(sealed)} open segment{'' if len(sealed) == 1 else 's'}")
+
+
+@policy_app.command("show")
+def policy_show() -> None:
+    """Print the default policy: copy it, change it, pass it with --policy."""
+    from mmhealth.health.policy import default_policy_text
+
+    _write(Path("-"), default_policy_text(), "")
+
+
+@policy_app.command("check")
+def policy_check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Policy (TOML).")],
+) -> None:
+    """Check a policy; a mistake is named with its line (exit code 2)."""
+    from mmhealth.health import load_policy
+
+    policy = load_policy(file)
+    names = ", ".join(rule.name for rule in policy.rules)
+    typer.echo(f"{file}: valid; fails on {policy.fail_on}; {len(policy.rules)} rules: {names}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point. Ends in SystemExit: 2 for wrong usage, 3 for data that cannot be used."""
+    try:
+        app(arguments, prog_name="mmhealth")
+    except MmhealthError as error:
+        print(f"mmhealth: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, PolicyError | PortInUseError) else 3) from None
+
+
+def _reference(module: str | None = None) -> Any:
+    name = "mmhealth.reference" + (f".{module}" if module else "")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        message = "the reference trainer needs torch: pip install 'mmhealth[torch]'"
+        raise typer.BadParameter(message) from None
+
+
+def _dashboards() -> Any:
+    return importlib.import_module("mmhealth.dashboards")

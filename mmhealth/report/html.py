@@ -1,0 +1,101 @@
+"""The audit as one HTML file that needs nothing from outside itself."""
+
+import json
+from collections.abc import Callable
+from html import escape
+from typing import Any, get_args
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from mmhealth import figures
+from mmhealth._version import __version__
+from mmhealth.contribution import step_contribution
+from mmhealth.report.audit import Audit
+from mmhealth.report.html_parts import left_out, run_section
+from mmhealth.report.html_style import SCRIPT, STYLE
+
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+
+Draw = Callable[[figures.Theme], go.Figure]
+
+
+def render_html(audit: Audit) -> str:
+    """The page: verdicts and evidence as text, then the figures, in light and dark."""
+    drawn = _figures(audit)
+    title = f"mmhealth audit: {', '.join(run.label for run in audit.runs)}"
+    sections = [run_section(run, number) for number, run in enumerate(audit.runs)]
+    blocks = [_block(name) for name in drawn]
+    return "\n".join(
+        (
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<link rel="icon" href="data:,">',
+            f"<title>{escape(title)}</title>",
+            f"<style>{STYLE}</style></head><body>",
+            f'<h1><span class="verdict {audit.verdict}">{audit.verdict}</span> mmhealth audit</h1>',
+            *sections,
+            "<noscript><p>The figures need JavaScript; all numbers are above.</p></noscript>",
+            f'<div class="figures">{"".join(blocks)}</div>',
+            left_out(audit.horizons),
+            f"<footer>mmhealth {__version__}; judged by {escape(audit.policy.source)}</footer>",
+            f"<script>{get_plotlyjs()}</script>",
+            f'<script id="figures" type="application/json">{_data(drawn)}</script>',
+            f"<script>{SCRIPT}</script>",
+            "</body></html>",
+            "",
+        )
+    )
+
+
+def _figures(audit: Audit) -> dict[str, Draw]:
+    """By name of the caption, how to draw each figure."""
+    policy = audit.policy
+    views = [
+        figures.RunView(
+            name=run.label,
+            timeline=run.monitor.timeline.frame,
+            alerts=run.standing,
+            reasons=run.monitor.timeline.reasons(),
+            number=number,
+        )
+        for number, run in enumerate(audit.runs)
+    ]
+    steps = [
+        (view, step_contribution(data, run.run.loss_ratio))
+        for view, run in zip(views, audit.runs, strict=True)
+        if run.steps and (data := run.run.step_data(run.steps[-1])) is not None
+    ]
+    matrix = {"all runs": audit.horizons.matrix} if audit.horizons.matrix.cells else {}
+    return {
+        "ess": lambda theme: figures.ess_figure(views, policy, basis="all", theme=theme),
+        "reward_ess": lambda theme: figures.reward_ess_figure(views, theme=theme),
+        "gini": lambda theme: figures.gini_figure(views, policy, theme=theme),
+        "lorenz": lambda theme: figures.lorenz_figure(steps, theme=theme),
+        "entropy": lambda theme: figures.entropy_figure(views, policy, theme=theme),
+        "groups": lambda theme: figures.groups_figure(views, policy, theme=theme),
+        "horizon": lambda theme: figures.horizon_figure(matrix, theme=theme),
+    }
+
+
+def _block(name: str) -> str:
+    caption = figures.CAPTIONS[name]
+    step = " The last step of each run." if name == "lorenz" else ""
+    wide = ' class="wide"' if name == "ess" else ""
+    words = f"{escape(caption.shows)}{step} {escape(caption.good)}"
+    return (
+        f"<figure{wide}><figcaption><b>{escape(caption.title)}</b>{words}</figcaption>"
+        f'<div class="plot" id="{name}" role="img" aria-label="{escape(caption.title)}"></div>'
+        "</figure>"
+    )
+
+
+def _data(drawn: dict[str, Draw]) -> str:
+    themes: dict[str, dict[str, Any]] = {
+        name: {theme: json.loads(draw(theme).to_json()) for theme in get_args(figures.Theme)}
+        for name, draw in drawn.items()
+    }
+    text = json.dumps({"themes": themes, "config": figures.CONFIG}, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -103,6 +103,7 @@ def _render(entry: AlertEntry) -> Any:
     if entry.earlier:
         spans = [f"{a.step} to {a.resolved_step}" for a in entry.earlier[-3:]]
         dots = "…, " if len(entry.earlier) > 3 else ""
-        text = f"Fired {len(entry.earlier)} times before: steps {dots}{', '.join(spans)}."
+        times = "once" if len(entry.earlier) == 1 else f"{len(entry.earlier)} times"
+        text = f"Fired {times} before: steps {dots}{', '.join(spans)}."
         parts.append(html.P(text, className="facts"))
     return html.Li(parts, className=f"alert {state} {alert.severity}")

@@ -175,7 +175,7 @@ def _register_step(app: Dash, watchers: Sequence[RunWatcher]) -> None:
             "table_run": Input("table-run", "value"),
             "names": Input("runs", "value"),
             "theme": Input("theme", "data"),
-            "revision": Input("revision", "data"),
+            "_revision": Input("revision", "data"),
             "latest": State("latest", "value"),
             "old_columns": State("table", "columnDefs"),
         },
@@ -186,7 +186,7 @@ def _register_step(app: Dash, watchers: Sequence[RunWatcher]) -> None:
         table_run: str,
         names: list[str] | None,
         theme: Theme | None,
-        revision: str | None,
+        _revision: str | None,
         latest: list[str],
         old_columns: list[dict[str, Any]],
     ) -> Any:

@@ -15,6 +15,13 @@ TIMELINE_FIGURES = ("ess", "reward_ess", "gini", "entropy", "groups")
 
 PAGE_INTERVAL_MS = 1000
 
+_GRID_THEME = """themeQuartz.withParams({
+    backgroundColor: 'var(--panel)', foregroundColor: 'var(--text)', borderColor: 'var(--line)',
+    headerBackgroundColor: 'var(--page)', headerTextColor: 'var(--muted)',
+    accentColor: 'var(--accent)', rowHoverColor: 'var(--info-back)', browserColorScheme: 'inherit',
+    fontFamily: 'inherit', fontSize: 13, spacing: 6, wrapperBorderRadius: 6
+})"""
+
 
 def build_layout(watchers: Sequence[RunWatcher], note: str | None) -> Any:
     """The whole page."""
@@ -211,15 +218,13 @@ def _step(watchers: Sequence[RunWatcher]) -> Any:
                 id="table",
                 rowData=[],
                 columnDefs=[],
-                columnSize="autoSize",
-                defaultColDef={"sortable": True, "resizable": True, "minWidth": 70},
+                defaultColDef={"sortable": True, "resizable": True, "width": 112, "minWidth": 64},
                 dashGridOptions={
-                    "theme": {"function": "themeQuartz"},
+                    "theme": {"function": _GRID_THEME},
                     "rowHeight": 30,
                     "headerHeight": 34,
                     "animateRows": False,
                     "tooltipShowDelay": 300,
-                    "overlayNoRowsTemplate": "no trajectories",
                 },
                 style={"height": "100%"},
             ),

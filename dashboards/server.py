@@ -1,6 +1,8 @@
 """Serves the dashboard on this machine only."""
 
 import errno
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,25 +30,34 @@ def serve(
     shown at the head of the page; ``ready`` is called with the address once it answers. Raises
     PortInUseError when the port is taken.
     """
+    listening = _listen(port)
     policy = policy or default_policy()
-    watchers = watch_runs(paths, policy, autostart=False)
-    app = build_app(watchers, policy, note)
+    watchers = watch_runs(paths, policy)
     try:
-        server = create_server(app.server, host=HOST, port=port, threads=8)
+        app = build_app(watchers, policy, note)
+        server = create_server(app.server, sockets=[listening], threads=8)
+        if ready is not None:
+            ready(f"http://{HOST}:{listening.getsockname()[1]}/")
+        server.run()
+    finally:
+        for watcher in watchers:
+            watcher.stop()
+        listening.close()
+
+
+def _listen(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((HOST, port))
+        listening.listen(128)
     except OSError as error:
+        listening.close()
         if error.errno != errno.EADDRINUSE:
             raise
         raise PortInUseError(
             f"port {port} of {HOST} is taken by another process: stop it, or choose another port "
             "with --port (0 takes a free one)"
         ) from error
-    for watcher in watchers:
-        watcher.start()
-    try:
-        if ready is not None:
-            ready(f"http://{HOST}:{server.effective_port}/")
-        server.run()
-    finally:
-        server.close()
-        for watcher in watchers:
-            watcher.stop()
+    return listening

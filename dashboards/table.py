@@ -25,7 +25,6 @@ _FIRST = (
 )
 _LEFT_OUT = ("step", "attempt", "token_logsum_w", "token_logsum_w2", "log_ratio_p95", "update")
 _ONLY_IF_VARIED = ("rank", "role", "weight_at", "behavior_lag")
-_NUMBER = "typeof params.value === 'number' ? d3.format({format!r})(params.value) : params.value"
 _HEADINGS = {"contribution_share": "share", "trajectory_id": "trajectory", "group_id": "group"}
 
 
@@ -48,10 +47,11 @@ def column_defs(frame: pl.DataFrame) -> list[dict[str, Any]]:
         definition: dict[str, Any] = {"field": name, "headerName": heading, "headerTooltip": name}
         dtype = frame[name].dtype
         if dtype.is_numeric():
-            shape = ".1%" if name.endswith("_share") else (".4~g" if dtype.is_float() else "d")
-            definition["valueFormatter"] = {"function": _NUMBER.format(format=shape)}
-            definition["type"] = "rightAligned"
+            form = "mmhealthShare" if name.endswith("_share") else "mmhealthNumber"
+            definition["valueFormatter"] = {"function": f"{form}(params.value)"}
             definition["cellDataType"] = False
+            if not name.endswith("_id"):
+                definition["type"] = "rightAligned"
         definitions.append(definition)
     return definitions
 

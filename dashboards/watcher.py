@@ -1,5 +1,7 @@
 """Follows one run: a thread that owns its monitor, and what it last saw."""
 
+import contextlib
+import importlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -71,6 +73,7 @@ class RunWatcher:
 
     def start(self) -> None:
         """Poll from a thread, until `stop`."""
+        _import_pandas()
         self._thread = threading.Thread(
             target=self._follow, name=f"mmhealth-watch-{self.name}", daemon=True
         )
@@ -140,6 +143,7 @@ class RunWatcher:
             self._run = _CountingRun(self.path)
             self._monitor = Monitor(self._run, self.policy)
             self._identity = identity
+            self._seen = -1
 
     def _publish(self, monitor: Monitor, run: Run) -> None:
         old = self.snapshot
@@ -164,6 +168,15 @@ class RunWatcher:
         old = self.snapshot
         if (old.state, old.message) != (state, message):
             self.snapshot = replace(old, state=state, message=message, revision=old.revision + 1)
+
+
+def _import_pandas() -> None:
+    """Import pandas, where it is installed, before there are threads.
+
+    pyarrow imports it at first use, and plotly in another thread would take it half imported.
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pandas")
 
 
 def latest_horizons(evaluations: pl.DataFrame) -> HorizonMatrix:

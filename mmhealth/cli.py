@@ -1,14 +1,31 @@
 """The command line: parses, calls, prints. What is heavy is imported inside the commands."""
 
-import importlib
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mmhealth._version import __version__
+from mmhealth.cli_parts import (
+    GateFormat,
+    LossRatio,
+    Pace,
+    PolicyPath,
+    Port,
+    Preset,
+    RunPath,
+    RunPaths,
+    Seed,
+    Steps,
+    dashboards,
+    parse_pairs,
+    reference,
+    save,
+    usage_error,
+    write,
+)
+from mmhealth.cli_policy import policy_app
 from mmhealth.errors import MmhealthError, PolicyError, PortInUseError
 
 EPILOG = """
@@ -33,46 +50,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-policy_app = typer.Typer(no_args_is_help=True, help="Show or check a policy: rules in TOML.")
 
 _TRY, _JUDGE, _DATA = "See it happen", "Judge runs", "Data and policies"
 app.add_typer(policy_app, name="policy", rich_help_panel=_DATA)
-
-
-class GateFormat(StrEnum):
-    """How the gate's decision is printed."""
-
-    TEXT = "text"
-    JSON = "json"
-    JUNIT = "junit"
-    GITHUB = "github"
-
-
-class Preset(StrEnum):
-    """Presets of the reference trainer."""
-
-    BASELINE = "baseline"
-    FIX = "fix"
-
-
-class LossRatio(StrEnum):
-    """Levels of a loss's importance ratio."""
-
-    TOKEN = "token"
-    SEQUENCE = "sequence"
-    GEOMETRIC = "geometric"
-    NONE = "none"
-
-
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
-RunPaths = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.")]
-PolicyPath = Annotated[
-    Path | None, typer.Option("--policy", metavar="F", help="Policy to judge by (TOML).")
-]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
-Seed = Annotated[int, typer.Option(min=0, help="Draws environment, policy and rollouts.")]
-Steps = Annotated[int, typer.Option(min=1, help="Steps to train.")]
-Pace = Annotated[float, typer.Option(min=0, help="Least seconds a step takes; no number changes.")]
 
 
 def _version(wanted: bool) -> None:
@@ -92,6 +72,7 @@ def _root(
 
 @app.command(rich_help_panel=_TRY)
 def demo(
+    *,
     pace: Pace = 0.2,
     seed: Seed = 0,
     steps: Steps = 160,
@@ -105,8 +86,8 @@ def demo(
     ] = False,
 ) -> None:
     """Train a run that collapses and one that is cured, side by side, live in the browser."""
-    reference = _reference("demo")
-    config = reference.DemoConfig(
+    module = reference("demo")
+    config = module.DemoConfig(
         folder=folder,
         pace=pace,
         seed=seed,
@@ -115,12 +96,13 @@ def demo(
         browser=browser,
         exit_when_done=exit_when_done,
     )
-    if not reference.run_demo(config, _dashboards().serve):
+    if not module.run_demo(config, dashboards().serve):
         raise typer.Exit(130)
 
 
 @app.command(rich_help_panel=_TRY)
 def train(
+    *,
     run_dir: Annotated[Path, typer.Option(help="Run directory to make.")],
     preset: Annotated[
         Preset, typer.Option(help="The plain trainer, or the one that acts on its alerts.")
@@ -134,12 +116,11 @@ def train(
 ) -> None:
     """Train the reference trainer, a small but real policy-gradient run (needs torch)."""
     if not resume and (run_dir / "run.json").exists():
-        raise typer.BadParameter(
+        raise usage_error(
             f"{run_dir} already holds a run: pass --resume to go on with it, or choose another "
-            "directory",
-            param_hint="--run-dir",
+            "--run-dir"
         )
-    _reference().train(
+    reference().train(
         preset.value, run_dir=run_dir, seed=seed, steps=steps, pace=pace, resume=resume
     )
 
@@ -152,7 +133,7 @@ def watch(runs: RunPaths, port: Port = 8050, policy: PolicyPath = None) -> None:
     def ready(url: str) -> None:
         typer.echo(f"watching at {url} (Ctrl-C ends)")
 
-    _dashboards().serve(runs, port=port, policy=load_policy(policy), ready=ready)
+    dashboards().serve(runs, port=port, policy=load_policy(policy), ready=ready)
 
 
 @app.command(rich_help_panel=_JUDGE)
@@ -179,9 +160,9 @@ def audit(
     if html is not None:
         from mmhealth.report.html import render_html
 
-        _write(html, render_html(result), "--html")
+        write(html, render_html(result), "--html")
     if json is not None:
-        _write(json, report.dump_json(report.audit_as_dict(result)), "--json")
+        write(json, report.dump_json(report.audit_as_dict(result)), "--json")
     if json != Path("-"):
         report.print_audit(result, Console())
 
@@ -190,7 +171,7 @@ def audit(
 def gate(
     runs: RunPaths,
     policy: PolicyPath = None,
-    format: Annotated[  # noqa: A002
+    format: Annotated[
         GateFormat, typer.Option("--format", help="What to print.")
     ] = GateFormat.TEXT,
 ) -> None:
@@ -206,7 +187,7 @@ def gate(
         GateFormat.JUNIT: report.render_junit,
         GateFormat.GITHUB: report.render_github,
     }
-    _write(Path("-"), renderers[format](decision), "")
+    write(Path("-"), renderers[format](decision), "")
     if format is GateFormat.GITHUB:
         report.append_summary(decision)
     raise typer.Exit(decision.exit_code)
@@ -224,12 +205,12 @@ def timeline(
     from mmhealth.runlog import open_run
 
     if out != Path("-") and out.suffix not in (".csv", ".parquet"):
-        raise typer.BadParameter(f"{out} ends in neither .csv nor .parquet", param_hint="--out")
+        raise usage_error(f"--out: {out} ends in neither .csv nor .parquet")
     frame = build_timeline(open_run(run)).frame
     if out.suffix == ".parquet":
-        _save(out, "--out", lambda: frame.write_parquet(out))
+        save(out, "--out", lambda: frame.write_parquet(out))
     else:
-        _write(out, frame.write_csv(), "--out")
+        write(out, frame.write_csv(), "--out")
 
 
 @app.command("import", rich_help_panel=_DATA)
@@ -237,6 +218,7 @@ def import_(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Parquet, CSV or JSONL, a row a trajectory.")
     ],
+    *,
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
     map_: Annotated[
         list[str] | None,
@@ -263,9 +245,9 @@ def import_(
     with counting("importing") as progress:
         done = import_table(
             file,
-            _pairs(map_ or [], "--map"),
+            parse_pairs(map_ or [], "--map"),
             out,
-            constants=_pairs(const or [], "--const"),
+            constants=parse_pairs(const or [], "--const"),
             loss_ratio=loss_ratio.value,
             nominal_batch=nominal_batch,
             replace=replace,
@@ -287,26 +269,6 @@ def seal(run: RunPath) -> None:
     typer.echo(f"{run}: sealed {len(sealed)} open segment{'' if len(sealed) == 1 else 's'}")
 
 
-@policy_app.command("show")
-def policy_show() -> None:
-    """Print the default policy: copy it, change it, pass it with --policy."""
-    from mmhealth.health.policy import default_policy_text
-
-    _write(Path("-"), default_policy_text(), "")
-
-
-@policy_app.command("check")
-def policy_check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Policy (TOML).")],
-) -> None:
-    """Check a policy; a mistake is named with its line (exit code 2)."""
-    from mmhealth.health import load_policy
-
-    policy = load_policy(file)
-    names = ", ".join(rule.name for rule in policy.rules)
-    typer.echo(f"{file}: valid; fails on {policy.fail_on}; {len(policy.rules)} rules: {names}")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Ends in SystemExit: 2 for wrong usage, 3 for data that cannot be used."""
     try:
@@ -314,18 +276,3 @@ def main(arguments: list[str] | None = None) -> None:
     except MmhealthError as error:
         print(f"mmhealth: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, PolicyError | PortInUseError) else 3) from None
-
-
-def _reference(module: str | None = None) -> Any:
-    name = "mmhealth.reference" + (f".{module}" if module else "")
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        message = "the reference trainer needs torch: pip install 'mmhealth[torch]'"
-        raise typer.BadParameter(message) from None
-
-
-def _dashboards() -> Any:
-    return importlib.import_module("mmhealth.dashboards")

@@ -45,6 +45,8 @@ class StepContribution:
 def step_contribution(data: StepData, loss_ratio: str) -> StepContribution:
     """Trajectories of a step sorted by contribution; sampled and injected ones alike."""
     updates = last_update(data.updates)
+    if not updates.is_empty():
+        updates = updates.unique(["rank", "trajectory_id"], keep="last", maintain_order=True)
     frame = _join(data.trajectories, updates)
     basis: ContributionBasis | None = None
     reason = None
@@ -74,7 +76,8 @@ def step_contribution(data: StepData, loss_ratio: str) -> StepContribution:
     frame = frame.join(known, on=keys, how="left", maintain_order="left")
     finite = pl.col("contribution").filter(pl.col("contribution").is_finite())
     share = pl.col("contribution") / finite.sort().sum()
-    frame = frame.with_columns(contribution_share=share.fill_nan(None)).sort(
+    share = pl.when(share.is_finite()).then(share)
+    frame = frame.with_columns(contribution_share=share).sort(
         "contribution", descending=True, nulls_last=True, maintain_order=True
     )
     return StepContribution(data.step, frame, basis, reason)

@@ -6,7 +6,8 @@ import polars as pl
 
 from mmhealth.figure_runs import RunView
 from mmhealth.figure_style import PALETTES, Theme, safe_text
-from mmhealth.health import Alert, Rule
+from mmhealth.health import Alert, Policy, Rule
+from mmhealth.health.alerts import SEVERITIES, Severity
 
 _SYMBOLS = {"critical": "diamond", "warning": "triangle-up", "info": "circle"}
 
@@ -21,7 +22,7 @@ def alert_marks(run: RunView, metric: str, theme: Theme) -> list[dict[str, Any]]
     fired = run.timeline.filter(pl.col("step").is_in([alert.step for alert in alerts]))
     at = dict(zip(fired["step"], fired[metric], strict=True))
     marks = []
-    for severity in dict.fromkeys(alert.severity for alert in alerts):
+    for severity in sorted({alert.severity for alert in alerts}, key=_rank):
         own = [alert for alert in alerts if alert.severity == severity]
         values = [at.get(alert.step) for alert in own]
         marks.append(
@@ -35,6 +36,7 @@ def alert_marks(run: RunView, metric: str, theme: Theme) -> list[dict[str, Any]]
                 "text": [_describe(run, alert) for alert in own],
                 "hovertemplate": "%{text}<extra></extra>",
                 "cliponaxis": False,
+                "legendrank": 1200,
                 "marker": {
                     "symbol": _SYMBOLS[severity],
                     "size": 12,
@@ -46,6 +48,10 @@ def alert_marks(run: RunView, metric: str, theme: Theme) -> list[dict[str, Any]]
     return marks
 
 
+def _rank(severity: Severity) -> int:
+    return SEVERITIES.index(severity)
+
+
 def _describe(run: RunView, alert: Alert) -> str:
     parts = [safe_text(f"{run.name}, {alert.severity}: {alert.message}")]
     parts += [
@@ -54,16 +60,27 @@ def _describe(run: RunView, alert: Alert) -> str:
     return "<br>".join(parts)
 
 
-def threshold_line(
-    rule: Rule, theme: Theme, suffix: str
-) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """A line at a rule's fixed threshold, and its words."""
-    value = rule.below if rule.below is not None else rule.above
-    if value is None or isinstance(value, str):
-        return None
+Line = tuple[dict[str, Any], dict[str, Any]]
+"""A shape and its words."""
+
+
+def threshold_lines(policy: Policy, metric: str, theme: Theme, suffix: str) -> list[Line]:
+    """Lines at the fixed thresholds of a metric's rules; of rules at the same one, the gravest."""
+    gravest: dict[tuple[str, float], Rule] = {}
+    for rule in policy.rules:
+        value = rule.below if rule.below is not None else rule.above
+        if rule.metric != metric or value is None or isinstance(value, str):
+            continue
+        key = ("above" if rule.below is None else "below", float(value))
+        other = gravest.get(key)
+        if other is None or _rank(rule.severity) > _rank(other.severity):
+            gravest[key] = rule
+    return [_line(rule, side, value, theme, suffix) for (side, value), rule in gravest.items()]
+
+
+def _line(rule: Rule, side: str, value: float, theme: Theme, suffix: str) -> Line:
     palette = PALETTES[theme]
     colour = palette.critical if rule.severity == "critical" else palette.warning
-    side = "below" if rule.below is not None else "above"
     percent = rule.metric.startswith("ess_") or rule.metric.endswith("_share")
     number = f"{100 * value:.3g} %" if percent else f"{value:.3g}"
     shape = {
@@ -75,7 +92,7 @@ def threshold_line(
         "y0": value,
         "y1": value,
         "line": {"color": colour, "width": 1.2, "dash": "dash"},
-        "layer": "between",
+        "layer": "above",
     }
     words = {
         "text": f"alert {side} {number}",

@@ -26,7 +26,7 @@ def horizon_figure(matrices: Mapping[str, HorizonMatrix], *, theme: Theme = "lig
     for name, regime in rows:
         trained = ", ".join(map(str, regime))
         several = regimes.count(regime) > 1
-        labels.append(f"{safe_text(name, 22)}<br>at {trained}" if several else f"at {trained}")
+        labels.append(f"{safe_text(name, 22) if several else 'trained at'}<br>{trained}")
         cells = [matrices[name].cell(regime, horizon) for horizon in horizons]
         rates.append([None if cell is None else cell.success_rate for cell in cells])
         texts.append(["" if cell is None else f"{cell.success_rate:.0%}" for cell in cells])
@@ -42,7 +42,7 @@ def horizon_figure(matrices: Mapping[str, HorizonMatrix], *, theme: Theme = "lig
         for column, cell in enumerate(cells):
             if cell is not None:
                 low, high = cell.interval()
-                texts[-1][column] += _SMALL.format(f"{100 * low:.0f} to {high:.0%}")
+                texts[-1][column] += _SMALL.format(f"{100 * low:.0f}–{100 * high:.0f}")
     heat = {
         "type": "heatmap",
         "x": [str(horizon) for horizon in horizons],
@@ -61,7 +61,7 @@ def horizon_figure(matrices: Mapping[str, HorizonMatrix], *, theme: Theme = "lig
         "xgap": 4,
         "ygap": 4,
     }
-    y_axis = axis(theme, title="trained (turns)", autorange="reversed", showgrid=False)
+    y_axis = axis(theme, range=[len(rows) - 0.5, -0.5], showgrid=False)
     ticks = {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": labels}
     return make_figure(
         [heat],

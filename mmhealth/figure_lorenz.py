@@ -30,6 +30,7 @@ def lorenz_figure(
     palette = PALETTES[theme]
     data: list[dict[str, Any]] = []
     reasons = []
+    same = len({step.step for _, step in steps}) == 1
     for run, step in steps:
         try:
             population, held = lorenz(step.values.to_numpy())
@@ -46,7 +47,7 @@ def lorenz_figure(
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": safe_text(f"{run.name}, step {step.step}", 40),
+                "name": safe_text(run.name if same else f"{run.name}, step {step.step}", 40),
                 "x": population[kept],
                 "y": held[kept],
                 "text": top,

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from mmhealth.decimation import Window, decimate_window
-from mmhealth.figure_alerts import alert_marks, threshold_line
+from mmhealth.figure_alerts import alert_marks, threshold_lines
 from mmhealth.figure_runs import RunView, partly_empty, why_empty
 from mmhealth.figure_style import (
     LEGEND,
@@ -75,10 +75,9 @@ def timeline_figure(
             notes.append(note(reason, theme) | place)
         else:
             notes += [note(reason, theme) for reason in partly_empty(runs, panel.metric)]
-            for rule in policy.rules:
-                if rule.metric == panel.metric and (line := threshold_line(rule, theme, suffix)):
-                    shapes.append(line[0])
-                    notes.append(line[1])
+            for shape, text in threshold_lines(policy, panel.metric, theme, suffix):
+                shapes.append(shape)
+                notes.append(text)
     layout["xaxis"] = step_axis(runs, theme) | {"anchor": f"y{len(panels)}".removesuffix("1")}
     if len(panels) > 1:
         layout["legend"] = LEGEND | {"y": 1.0, "yref": "container", "yanchor": "top"}
@@ -97,7 +96,8 @@ def _panel_traces(
             if trace is not None:
                 trace["line"]["width"] = 1.3
                 name = f"{run.name}: {panel.dashed_name}"
-                data.append(trace | {"name": safe_text(name, 60), "legendgroup": name})
+                words = {"name": safe_text(name, 60), "legendgroup": name, "legendrank": 1100}
+                data.append(trace | words)
         if (trace := line(run, panel.metric, colour, "solid", window)) is not None:
             if panel.percent:
                 trace["hovertemplate"] = hover(run, panel.metric, ".1%")

@@ -153,7 +153,15 @@ def empty_figure(reason: str, theme: Theme = "light") -> go.Figure:
         "font": {"color": PALETTES[theme].muted, "size": 14},
     }
     hidden = {"visible": False}
-    return make_figure([], theme, annotations=[note], xaxis=hidden, yaxis=hidden, showlegend=False)
+    return make_figure(
+        [],
+        theme,
+        annotations=[note],
+        xaxis=hidden,
+        yaxis=hidden,
+        showlegend=False,
+        uirevision="empty",
+    )
 
 
 def note(text: str, theme: Theme) -> dict[str, Any]:

@@ -1,9 +1,13 @@
 """Shared helpers: small batches to record."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from mmhealth import Recorder
 
 
 def make_batch(step: int, rows: int = 64, *, mixed: float = 1.0) -> dict[str, Any]:
@@ -31,3 +35,29 @@ def make_batch(step: int, rows: int = 64, *, mixed: float = 1.0) -> dict[str, An
 def batch() -> Any:
     """The function `make_batch`."""
     return make_batch
+
+
+def record_run(path: Path, mixed: Iterable[float], **more: Any) -> Path:
+    """A finished run of one step for each share of mixed groups; ``more`` goes to the Recorder."""
+    with Recorder(path, nominal_batch=64, strict=True, **more) as recorder:
+        for step, share in enumerate(mixed):
+            recorder.log_step(step, make_batch(step, mixed=share))
+    return path
+
+
+@pytest.fixture(scope="session")
+def healthy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 steps in which every group is mixed. Only for reading."""
+    return record_run(tmp_path_factory.mktemp("runs") / "healthy", [1.0] * 12)
+
+
+@pytest.fixture(scope="session")
+def collapsing_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """From step 6 on one group of eight is mixed, the others failed. Only for reading."""
+    return record_run(tmp_path_factory.mktemp("runs") / "collapsing", [1.0] * 6 + [0.1] * 8)
+
+
+@pytest.fixture
+def record() -> Any:
+    """The function `record_run`."""
+    return record_run

@@ -33,6 +33,22 @@
     return low === undefined || high === undefined ? undefined : [low, high];
   }
 
+  function nameLists() {
+    document.querySelectorAll(".dash-options-list:not([aria-label])").forEach((list) => {
+      const legend = list.closest("fieldset")?.querySelector("legend");
+      if (legend) list.setAttribute("aria-label", legend.textContent);
+    });
+  }
+
+  const functions = (window.dashAgGridFunctions = window.dashAgGridFunctions || {});
+  functions.mmhealthNumber = (value) => {
+    if (typeof value !== "number" || Number.isInteger(value)) return value ?? "";
+    const size = Math.abs(value);
+    return size >= 1e5 || size < 1e-4 ? value.toExponential(2) : String(+value.toPrecision(4));
+  };
+  functions.mmhealthShare = (value) =>
+    typeof value === "number" ? (100 * value).toFixed(value < 0.001 ? 3 : 1) + " %" : value ?? "";
+
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.mmhealth = {
     applyTheme(choice) {
@@ -60,6 +76,7 @@
 
     heartbeat() {
       lastBeat = Date.now();
+      nameLists();
       return true;
     },
   };

@@ -63,7 +63,6 @@ class Level:
         return sums.fraction()
 
 
-
 def weight_ess(log_w: Array) -> float:
     """ESS of log weights as a fraction of the rows; not known on-policy."""
     if not np.any(log_w):

@@ -1,13 +1,13 @@
-"""Environment F2: many prompts follow one rule, some are exceptions to it.
+"""Environment F2: one rule answers many prompts at once, the others are exceptions.
 
 Every prompt asks for a row of decisions. Its observation holds *shared* features, from which a
 random linear rule gives the right choice of every slot, and fainter *private* features. At an
-exception every right answer differs from the rule, and only the private features (and chance) tell
-which prompt it is. An episode succeeds when enough of its decisions are right.
+exception every right answer differs from the rule, each in a way of its own, and only the private
+features (and chance) tell which prompt it is. An episode succeeds when enough decisions are right.
 
-The rule is learned first. Groups of prompts then become all-solved or all-failed, advantages
-vanish, and the exceptions stay where they are: the estimator dies although nothing here is
-scripted.
+The rule is what most prompts agree on, and is learned first. Groups of prompts then become
+all-solved or all-failed, advantages vanish, and the exceptions that still fail stay where they are:
+the estimator dies although nothing here is scripted.
 """
 
 from dataclasses import dataclass

@@ -27,20 +27,35 @@ class HeldOut:
     stall_step: int | None
     stall_reason: str | None
     """Why there is no stall step."""
+    first_ess_step: int | None
+    """Step of the first alert on an effective sample size, of any severity."""
     first_critical_step: int | None
-    """Step of the first critical alert that is not superseded."""
-    lag: int | None
-    """Steps from that alert to the stall: positive when the alert came first."""
+    """Step of the first critical alert. Superseded alerts do not count."""
+
+    @property
+    def ess_lag(self) -> int | None:
+        """Steps from the first ESS alert to the stall: positive when the alert came first."""
+        return self._lag(self.first_ess_step)
+
+    @property
+    def critical_lag(self) -> int | None:
+        """The same from the first critical alert."""
+        return self._lag(self.first_critical_step)
+
+    def _lag(self, step: int | None) -> int | None:
+        return None if self.stall_step is None or step is None else self.stall_step - step
 
 
 def held_out(run: Run, alerts: Sequence[Alert]) -> HeldOut:
-    """Held-out success, the stall, and its lag behind the first critical alert."""
-    critical = [a.step for a in alerts if a.severity == "critical" and a.state != "superseded"]
-    first_critical = min(critical, default=None)
+    """Held-out success, the stall, and its lag behind the first alerts."""
+    standing = [alert for alert in alerts if alert.state != "superseded"]
+    ess = [alert.step for alert in standing if alert.metric.startswith("ess_")]
+    critical = [alert.step for alert in standing if alert.severity == "critical"]
     horizon, course = _course(own_evaluations(run.evaluations))
     stall, reason = _stall(course)
-    lag = None if stall is None or first_critical is None else stall - first_critical
-    return HeldOut(horizon, course, stall, reason, first_critical, lag)
+    return HeldOut(
+        horizon, course, stall, reason, min(ess, default=None), min(critical, default=None)
+    )
 
 
 def own_evaluations(evaluations: pl.DataFrame) -> pl.DataFrame:

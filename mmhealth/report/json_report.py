@@ -109,8 +109,10 @@ def _held_out(held_out: HeldOut) -> dict[str, Any]:
         "last": course[-1] if course else None,
         "stall_step": held_out.stall_step,
         "stall_reason": held_out.stall_reason,
+        "first_ess_step": held_out.first_ess_step,
+        "ess_lag": held_out.ess_lag,
         "first_critical_step": held_out.first_critical_step,
-        "lag": held_out.lag,
+        "critical_lag": held_out.critical_lag,
     }
 
 

@@ -70,15 +70,19 @@ def describe_held_out(held_out: HeldOut) -> list[str]:
         f"{first.value:.1%} at step {first.step}, {last.value:.1%} at step {last.step}{at}"
     ]
     if held_out.stall_step is None:
-        sentences.append(f"no stall: {held_out.stall_reason}")
-    elif held_out.first_critical_step is None:
-        sentences.append(f"stalled at step {held_out.stall_step}; no critical alert fired")
-    else:
-        side = "before" if (held_out.lag or 0) >= 0 else "after"
-        sentences.append(
-            f"stalled at step {held_out.stall_step}; the first critical alert came "
-            f"{abs(held_out.lag or 0)} steps {side}, at step {held_out.first_critical_step}"
-        )
+        return [*sentences, f"no stall: {held_out.stall_reason}"]
+    sentences.append(f"stalled at step {held_out.stall_step}")
+    for name, step, lag in (
+        ("ESS", held_out.first_ess_step, held_out.ess_lag),
+        ("critical", held_out.first_critical_step, held_out.critical_lag),
+    ):
+        if lag is None:
+            sentences.append(f"no {name} alert fired")
+        else:
+            side = "before" if lag >= 0 else "after"
+            sentences.append(
+                f"first {name} alert {abs(lag)} steps {side} the stall, at step {step}"
+            )
     return sentences
 
 

@@ -10,7 +10,8 @@ class Job:
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._work = work
-        self._done = threading.Event()
+        self._running = threading.Lock()
+        self._running.acquire()
         self.error: Exception | None = None
 
     def run(self) -> None:
@@ -19,36 +20,36 @@ class Job:
             self._work()
         except Exception as error:  # noqa: BLE001 - handed to whoever waits, never dropped
             self.error = error
-        self._done.set()
+        self._running.release()
 
     def wait(self, timeout: float) -> bool:
         """Whether it was done in time."""
-        return self._done.wait(timeout)
+        done = self._running.acquire(timeout=timeout)
+        if done:
+            self._running.release()
+        return done
 
 
 class Background:
     """Runs jobs one after another on a daemon thread; holds at most ``limit`` that wait."""
 
     def __init__(self, name: str, limit: int) -> None:
-        self._queue: queue.Queue[Job | None] = queue.Queue(limit)
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._limit = limit
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, work: Callable[[], None]) -> Job | None:
         """Hand over work; None when too much is waiting already."""
-        job = Job(work)
-        try:
-            self._queue.put_nowait(job)
-        except queue.Full:
+        if self._queue.qsize() >= self._limit:
             return None
+        job = Job(work)
+        self._queue.put(job)
         return job
 
     def stop(self, timeout: float) -> bool:
         """Finish what waits, then end; False when that took longer than ``timeout`` seconds."""
-        try:
-            self._queue.put(None, timeout=timeout)
-        except queue.Full:
-            return False
+        self._queue.put(None)
         self._thread.join(timeout)
         return not self._thread.is_alive()
 

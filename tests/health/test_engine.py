@@ -145,7 +145,7 @@ def test_a_solved_task_is_not_critical_and_a_dead_one_is(
     monitor.poll()
     assert any(alert.severity == "critical" for alert in monitor.alerts) == critical
     if solved >= 15:
-        assert monitor.engine.states()["ess_signal"] == "solved"
+        assert monitor.engine.states()["ess_collapse"] == "solved"
 
 
 def test_half_written_steps_raise_no_critical_alert(tmp_path: Path) -> None:
@@ -226,14 +226,14 @@ def test_alerts_of_hidden_steps_are_superseded(tmp_path: Path) -> None:
         for step in range(20):
             rec.log_step(step, healthy if step < 10 else sick)
             monitor.poll()
-    assert ("ess_signal", "firing") in told
+    assert ("ess_collapse", "firing") in told
     with Recorder(tmp_path, start_step=8) as rec:
         monitor.poll()
         assert {alert.state for alert in monitor.alerts} == {"superseded"}
         for step in range(8, 20):
             rec.log_step(step, healthy)
             monitor.poll()
-    assert ("ess_signal", "superseded") in told
+    assert ("ess_collapse", "superseded") in told
     assert {alert.state for alert in monitor.alerts} == {"superseded"}
     assert set(monitor.engine.states().values()) <= {"inactive", "no data"}
     fresh = Monitor(tmp_path)
@@ -250,5 +250,5 @@ def test_an_alert_that_resolved_after_the_resume_point_fires_again(tmp_path: Pat
         rec.log_step(12, sick)
     monitor = Monitor(tmp_path)
     monitor.poll()
-    [alert] = [alert for alert in monitor.alerts if alert.rule == "ess_signal"]
+    [alert] = [alert for alert in monitor.alerts if alert.rule == "ess_collapse"]
     assert (alert.state, alert.step, alert.resolved_step) == ("firing", 7, None)

@@ -27,7 +27,8 @@ def test_the_default_policy_covers_the_article() -> None:
         "log_ratio_p95_tool",
         "data_gap",
     } <= watched
-    assert policy.rule("ess_signal").below == 0.20
+    assert policy.rule("ess_signal").below == policy.rule("ess_collapse").below == 0.20
+    assert policy.rule("ess_collapse").severity == "critical"
     assert policy.rule("gini").above == 0.75
     assert policy.rule("silent_collapse").while_rising == "reward"
     assert all(r.meaning and r.failure_mode and r.fix for r in policy.rules)

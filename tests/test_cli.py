@@ -1,0 +1,256 @@
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import polars as pl
+import pytest
+from typer.main import get_command
+
+import mmhealth
+from mmhealth.cli import app, main
+from mmhealth.cli_parts import LossRatio, Preset
+from mmhealth.schema import LOSS_RATIOS
+
+
+@dataclass
+class Result:
+    code: Any
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs the command line in this process."""
+
+    def run(*arguments: object) -> Result:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Result(end.value.code, out, err)
+
+    return run
+
+
+def process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mmhealth", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+COMMANDS = {
+    "audit": {"RUN", "--html", "--json", "--policy"},
+    "demo": {
+        "--pace", "--seed", "--steps", "--port", "--dir", "--browser", "--no-browser",
+        "--exit-when-done",
+    },
+    "gate": {"RUN", "--policy", "--format"},
+    "import": {
+        "FILE", "--out", "--map", "--const", "--loss-ratio", "--nominal-batch", "--replace",
+    },
+    "policy check": {"FILE"},
+    "policy show": set(),
+    "seal": {"RUN"},
+    "timeline": {"RUN", "--out"},
+    "train": {"--run-dir", "--preset", "--seed", "--steps", "--pace", "--resume"},
+    "watch": {"RUN", "--port", "--policy"},
+}  # fmt: skip
+"""The command line as it is promised: change it here only with a line in the changelog."""
+
+
+def test_commands_and_options_are_frozen() -> None:
+    found: dict[str, set[str]] = {}
+
+    def walk(command: Any, name: str) -> None:
+        for child, content in getattr(command, "commands", {}).items():
+            walk(content, f"{name} {child}".strip())
+        if not hasattr(command, "commands"):
+            names = {
+                text
+                for parameter in command.params
+                for text in (*parameter.opts, *parameter.secondary_opts)
+            }
+            metavars = {p.metavar for p in command.params if p.param_type_name == "argument"}
+            options = {text for text in names if text.startswith("--")}
+            found[name] = (options | metavars) - {"--help"}
+
+    walk(get_command(app), "")
+    assert found == COMMANDS
+
+
+def test_public_exports_are_frozen() -> None:
+    assert mmhealth.__all__ == ["Recorder", "Run", "__version__", "new_attempt", "open_run"]
+    assert all(getattr(mmhealth, name) for name in mmhealth.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = mmhealth.nothing
+
+
+def test_choices_are_those_of_the_library() -> None:
+    assert tuple(LossRatio) == LOSS_RATIOS
+    presets = pytest.importorskip("mmhealth.reference").PRESETS
+    assert tuple(Preset) == presets
+    assert get_args
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom mmhealth.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit as end: assert not end.code\n"
+        "heavy = {'dash', 'pyarrow', 'polars', 'torch', 'plotly', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in ("Quick start", "mmhealth audit RUN", "Judge runs", "See it happen"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_command_has_help(cli: Cli, command: str) -> None:
+    result = cli(*command.split(), "--help")
+    assert result.code == 0
+    assert "Usage: mmhealth" in result.out
+
+
+def test_gate_exit_codes_of_a_real_process(
+    tmp_path: Path, healthy_run: Path, collapsing_run: Path
+) -> None:
+    passed, breached = process("gate", healthy_run), process("gate", collapsing_run)
+    assert (passed.returncode, breached.returncode) == (0, 1)
+    assert passed.stdout.startswith("pass: healthy: no alert fires at step 11")
+    assert breached.stdout.startswith("breach: collapsing: firing at critical or above: ess_")
+    assert passed.stderr == breached.stderr == "", "no progress bar without a terminal"
+    unreadable = process("gate", tmp_path / "none")
+    assert unreadable.returncode == 3
+    assert "Traceback" not in unreadable.stderr + unreadable.stdout
+    usage = process("gate", healthy_run, "--format", "yaml")
+    assert usage.returncode == 2
+    assert "--format" in usage.stderr
+
+
+def test_gate_formats(cli: Cli, tmp_path: Path, collapsing_run: Path, record: Any) -> None:
+    empty = record(tmp_path / "empty", [])
+    result = cli("gate", collapsing_run, "--format", "json")
+    assert result.code == json.loads(result.out)["exit_code"] == 1
+    result = cli("gate", empty, "--format", "junit")
+    assert (result.code, ET.fromstring(result.out).get("errors")) == (3, "1")
+    assert cli("gate", empty).code == 3
+
+
+def test_gate_writes_githubs_summary(
+    cli: Cli, tmp_path: Path, collapsing_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    result = cli("gate", collapsing_run, "--format", "github")
+    assert result.out.startswith("::error title=collapsing%3A estimator collapse::")
+    assert "breach" in (tmp_path / "summary.md").read_text()
+
+
+def test_audit_prints_writes_and_keeps_stdout_clean(
+    cli: Cli, tmp_path: Path, healthy_run: Path, collapsing_run: Path
+) -> None:
+    page, report = tmp_path / "a.html", tmp_path / "a.json"
+    result = cli("audit", healthy_run, collapsing_run, "--html", page, "--json", report)
+    assert result.code == 0
+    assert "CRITICAL  collapsing" in result.out
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert json.loads(report.read_text())["verdict"] == "critical"
+    assert json.loads(cli("audit", healthy_run, "--json", "-").out)["verdict"] == "healthy"
+
+
+def test_errors_are_one_line_with_the_right_code(
+    cli: Cli, tmp_path: Path, healthy_run: Path
+) -> None:
+    result = cli("audit", tmp_path)
+    assert result.code == 3
+    assert result.err.startswith(f"mmhealth: {tmp_path} is not a run directory")
+    assert result.err.count("\n") == 1
+    policy = tmp_path / "p.toml"
+    policy.write_text("version = 1\n[gate]\nfail = 'critical'\n")
+    for command in (("audit", healthy_run, "--policy", policy), ("policy", "check", policy)):
+        result = cli(*command)
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert "p.toml, line 3: unknown key 'fail'" in result.err
+    result = cli("audit", healthy_run, "--html", tmp_path / "no" / "a.html")
+    assert result.code == 2
+    assert "--html" in result.err
+
+
+def test_timeline_as_csv_and_parquet(cli: Cli, tmp_path: Path, healthy_run: Path) -> None:
+    printed = cli("timeline", healthy_run)
+    assert printed.out.startswith("step,attempt,n,")
+    assert printed.out.count("\n") == 13
+    assert cli("timeline", healthy_run, "--out", tmp_path / "t.parquet").code == 0
+    assert pl.read_parquet(tmp_path / "t.parquet")["ess_signal"].null_count() == 0
+    assert cli("timeline", healthy_run, "--out", tmp_path / "t.xlsx").code == 2
+    assert cli("timeline", healthy_run, "--out", tmp_path / "no" / "t.parquet").code == 2
+
+
+def test_import_then_gate(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("it,r,prompt\n" + "0,1,a\n0,0,b\n" * 20)
+    arguments = ["import", tmp_path / "t.csv", "--map", "step=it", "--map", "reward=r"]
+    result = cli(*arguments, "--const", "source=judge", "--out", tmp_path / "run")
+    assert result.code == 0
+    assert "40 rows in 1 steps" in result.out
+    assert "left out: prompt" in result.out
+    again = cli(*arguments, "--out", tmp_path / "run")
+    assert again.code == 3
+    assert "--replace" in again.err
+    assert cli(*arguments, "--out", tmp_path / "run", "--replace").code == 0
+    assert cli(*arguments, "--map", "step", "--out", tmp_path / "x").code == 2
+    assert cli(*arguments, "--map", "step=r", "--out", tmp_path / "x").code == 2
+    assert cli("gate", tmp_path / "run").code == 3, "a reward alone is no data for the rules"
+
+
+def test_policy_show_gives_a_policy_that_checks(cli: Cli, tmp_path: Path) -> None:
+    shown = cli("policy", "show")
+    (tmp_path / "p.toml").write_text(shown.out)
+    checked = cli("policy", "check", tmp_path / "p.toml")
+    assert checked.code == 0
+    assert "rules: nonfinite, ess_weight" in checked.out
+
+
+def test_seal_seals_what_a_killed_trainer_left(cli: Cli, tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom mmhealth import Recorder\n"
+        "Recorder(sys.argv[1]).log_step(0, {'reward': [1.0, 0.0]})\nos._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=False)
+    assert list((tmp_path / "run").glob("*/*.arrows"))
+    result = cli("seal", tmp_path / "run")
+    assert "sealed 2 open segments" in result.out
+    assert not list((tmp_path / "run").glob("*/*.arrows"))
+    assert cli("seal", tmp_path).code == 3
+
+
+def test_train_then_resume(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    run = tmp_path / "run"
+    assert cli("train", "--run-dir", run, "--steps", 2).code == 0
+    again = cli("train", "--run-dir", run, "--steps", 3)
+    assert again.code == 2
+    assert "pass --resume" in " ".join(again.err.split())
+    assert cli("train", "--run-dir", run, "--steps", 3, "--resume").code == 0
+    assert mmhealth.open_run(run).steps["step"].to_list() == [0, 1, 2]
+
+
+def test_without_torch_the_trainer_says_what_to_install(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith("mmhealth.reference")]:
+        monkeypatch.delitem(sys.modules, name)
+    result = cli("train", "--run-dir", tmp_path / "run")
+    assert result.code == 2
+    assert "pip install 'mmhealth[torch]'" in " ".join(result.err.split())

@@ -1,6 +1,6 @@
 """What happens at each tick, and when the reader chooses something."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
@@ -8,11 +8,11 @@ from mmhealth.dashboards import alertlist, health, table
 from mmhealth.dashboards.layout import TIMELINE_FIGURES
 from mmhealth.dashboards.urlstate import UrlState, format_query, parse_query
 from mmhealth.dashboards.watcher import RunWatcher, Snapshot
+from mmhealth.dashboards.zoom import Zoom, apply_zoom, window_of
 
 from mmhealth.figures import (
     RunView,
     Theme,
-    Window,
     entropy_figure,
     ess_figure,
     gini_figure,
@@ -46,10 +46,10 @@ def _register_client(app: Dash) -> None:
         Input("system-theme", "data"),
     )
     app.clientside_callback(
-        client("keepWindow"),
-        Output("window", "data"),
-        *[Input(name, "relayoutData") for name in TIMELINE_FIGURES],
-        State("window", "data"),
+        client("keepZoom"),
+        Output("zoom", "data"),
+        *[Input(name, "relayoutData") for name in (*TIMELINE_FIGURES, "lorenz")],
+        State("zoom", "data"),
         prevent_initial_call=True,
     )
     app.clientside_callback(
@@ -83,7 +83,7 @@ def _register_tick(app: Dash, watchers: Sequence[RunWatcher], policy: Policy) ->
             "theme": Input("theme", "data"),
             "names": Input("runs", "value"),
             "basis": Input("basis", "value"),
-            "windows": Input("window", "data"),
+            "zoom": Input("zoom", "data"),
             "seen": State("seen", "data"),
         },
         running=[(Output("tick", "disabled"), True, False)],
@@ -94,7 +94,7 @@ def _register_tick(app: Dash, watchers: Sequence[RunWatcher], policy: Policy) ->
         theme: Theme | None,
         names: list[str] | None,
         basis: str,
-        windows: dict[str, Window | None] | None,
+        zoom: Zoom | None,
         seen: str | None,
     ) -> dict[str, Any]:
         snapshots = [watcher.snapshot for watcher in watchers]
@@ -104,12 +104,12 @@ def _register_tick(app: Dash, watchers: Sequence[RunWatcher], policy: Policy) ->
         result["card"] = [f"card {card.tone}" for card in cards]
         result["beat"] = ticks or 0
         revisions = "-".join(str(snapshot.revision) for snapshot in snapshots)
-        now = f"{revisions}|{theme}|{names}|{basis}|{windows}"
+        now = f"{revisions}|{theme}|{names}|{basis}|{zoom}"
         if now == seen:
             return result
         shown = _chosen(snapshots, names)
         entries = alertlist.collect_entries([snapshot.view for snapshot in shown])
-        result |= _figures(shown, policy, theme or "light", basis, windows or {})
+        result |= _figures(shown, policy, theme or "light", basis, zoom or {})
         result |= {"seen": now, "revision": revisions}
         result["alerts"] = alertlist.render_entries(entries)
         result["summary"] = alertlist.summarize(entries)
@@ -122,21 +122,24 @@ def _figures(
     policy: Policy,
     theme: Theme,
     basis: Any,
-    windows: dict[str, Window | None],
+    zoom: Zoom,
 ) -> dict[str, Any]:
     views = [snapshot.view for snapshot in shown]
     single = "signal" if basis == "all" else basis
-    rest: dict[str, Any] = {"theme": theme}
-    return {
-        "ess": ess_figure(views, policy, basis=basis, window=windows.get("ess"), **rest),
-        "reward_ess": reward_ess_figure(
-            views, basis=single, window=windows.get("reward_ess"), **rest
-        ),
-        "gini": gini_figure(views, policy, window=windows.get("gini"), **rest),
-        "entropy": entropy_figure(views, policy, window=windows.get("entropy"), **rest),
-        "groups": groups_figure(views, policy, window=windows.get("groups"), **rest),
-        "horizon": horizon_figure({s.view.name: s.horizon for s in shown}, **rest),
+    windows = {name: window_of(zoom, name) for name in TIMELINE_FIGURES}
+
+    def over_steps(name: str, draw: Callable[..., Any], *more: Any, **choices: Any) -> Any:
+        return draw(views, *more, window=windows[name], theme=theme, **choices)
+
+    figures = {
+        "ess": over_steps("ess", ess_figure, policy, basis=basis),
+        "reward_ess": over_steps("reward_ess", reward_ess_figure, basis=single),
+        "gini": over_steps("gini", gini_figure, policy),
+        "entropy": over_steps("entropy", entropy_figure, policy),
+        "groups": over_steps("groups", groups_figure, policy),
+        "horizon": horizon_figure({s.view.name: s.horizon for s in shown}, theme=theme),
     }
+    return {name: apply_zoom(figure, zoom.get(name)) for name, figure in figures.items()}
 
 
 def _chosen(snapshots: Sequence[Snapshot], names: list[str] | None) -> list[Snapshot]:
@@ -177,6 +180,7 @@ def _register_step(app: Dash, watchers: Sequence[RunWatcher]) -> None:
             "theme": Input("theme", "data"),
             "_revision": Input("revision", "data"),
             "latest": State("latest", "value"),
+            "zoom": State("zoom", "data"),
             "old_columns": State("table", "columnDefs"),
         },
     )
@@ -188,6 +192,7 @@ def _register_step(app: Dash, watchers: Sequence[RunWatcher]) -> None:
         theme: Theme | None,
         _revision: str | None,
         latest: list[str],
+        zoom: Zoom | None,
         old_columns: list[dict[str, Any]],
     ) -> Any:
         steps = []
@@ -205,6 +210,7 @@ def _register_step(app: Dash, watchers: Sequence[RunWatcher]) -> None:
                     caption = table.describe(table_run, found)
                     rows, columns = table.rows(found.frame), table.column_defs(found.frame)
         figure = lorenz_figure(steps, theme=theme or "light")
+        apply_zoom(figure, (zoom or {}).get("lorenz"))
         return figure, rows, no_update if columns == old_columns else columns, caption
 
 

@@ -34,7 +34,7 @@ def build_layout(watchers: Sequence[RunWatcher], note: str | None) -> Any:
                 dcc.Store(id=name)
                 for name in ("seen", "revision", "beat", "theme", "query", "sent")
             ],
-            dcc.Store(id="window", data={}),
+            dcc.Store(id="zoom", data={}),
             dcc.Store(id="system-theme", data="light"),
             _header(note),
             html.Div(

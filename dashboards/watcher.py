@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,9 @@ from mmhealth.figures import RunView
 from mmhealth.health import Monitor, Policy, Verdict, judge_run
 from mmhealth.health.timeline import SCHEMA
 from mmhealth.runlog import Run, RunStatus
+
+_LONGEST_PAUSE_S = 1.2
+"""A long run takes long to look at: the watcher leaves the processor to the training meanwhile."""
 
 WatchState = Literal["waiting", "reading", "watching", "unreadable", "stopped"]
 
@@ -125,9 +129,11 @@ class RunWatcher:
 
     def _follow(self) -> None:
         try:
-            self.poll()
-            while not self._stop.wait(self.interval):
+            pause = 0.0
+            while not self._stop.wait(pause):
+                began = time.monotonic()
                 self.poll()
+                pause = max(self.interval, min(2 * (time.monotonic() - began), _LONGEST_PAUSE_S))
         finally:
             if not self._stop.is_set():
                 self._say("stopped", "the reader of this run failed: restart `mmhealth watch`")

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from mmhealth._version import __version__
+from mmhealth.cli_import import import_trajectories
 from mmhealth.cli_parts import (
     GateFormat,
-    LossRatio,
     Pace,
     PolicyPath,
     Port,
@@ -19,7 +19,6 @@ from mmhealth.cli_parts import (
     Seed,
     Steps,
     dashboards,
-    parse_pairs,
     reference,
     save,
     usage_error,
@@ -189,7 +188,10 @@ def gate(
     }
     write(Path("-"), renderers[format](decision), "")
     if format is GateFormat.GITHUB:
-        report.append_summary(decision)
+        try:
+            report.append_summary(decision)
+        except OSError as error:
+            typer.echo(f"mmhealth: the job summary is not written: {error}", err=True)
     raise typer.Exit(decision.exit_code)
 
 
@@ -213,50 +215,7 @@ def timeline(
         write(out, frame.write_csv(), "--out")
 
 
-@app.command("import", rich_help_panel=_DATA)
-def import_(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Parquet, CSV or JSONL, a row a trajectory.")
-    ],
-    *,
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
-    map_: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="COLUMN=THEIRS", help="Our column is theirs; repeatable."),
-    ] = None,
-    const: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=VALUE", help="A value for all rows; repeatable."),
-    ] = None,
-    loss_ratio: Annotated[
-        LossRatio, typer.Option(help="Level of the loss's importance ratio.")
-    ] = LossRatio.SEQUENCE,
-    nominal_batch: Annotated[
-        int | None, typer.Option(min=1, help="Trajectories a step is meant to have.")
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace a run that an import made.")
-    ] = False,
-) -> None:
-    """Make a run directory from a table of trajectories of any trainer (docs/cli.md)."""
-    from mmhealth.integrations import import_table
-    from mmhealth.report.progress import counting
-
-    with counting("importing") as progress:
-        done = import_table(
-            file,
-            parse_pairs(map_ or [], "--map"),
-            out,
-            constants=parse_pairs(const or [], "--const"),
-            loss_ratio=loss_ratio.value,
-            nominal_batch=nominal_batch,
-            replace=replace,
-            progress=progress,
-        )
-    typer.echo(f"{done.run_dir}: {done.rows:,} rows in {done.steps:,} steps")
-    typer.echo(f"imported: {', '.join(done.columns)}")
-    if done.left_out:
-        typer.echo(f"left out: {', '.join(done.left_out)} (--map keeps a column)")
+app.command("import", rich_help_panel=_DATA)(import_trajectories)
 
 
 @app.command(rich_help_panel=_DATA)
@@ -276,3 +235,6 @@ def main(arguments: list[str] | None = None) -> None:
     except MmhealthError as error:
         print(f"mmhealth: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, PolicyError | PortInUseError) else 3) from None
+    except PermissionError as error:
+        print(f"mmhealth: {error}", file=sys.stderr)
+        raise SystemExit(3) from None

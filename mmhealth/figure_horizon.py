@@ -61,11 +61,14 @@ def horizon_figure(matrices: Mapping[str, HorizonMatrix], *, theme: Theme = "lig
         "xgap": 4,
         "ygap": 4,
     }
-    y_axis = axis(theme, range=[len(rows) - 0.5, -0.5], showgrid=False)
+    y_axis = axis(theme, range=[len(rows) - 0.5, -0.5], showgrid=False, fixedrange=True)
     ticks = {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": labels}
     return make_figure(
         [heat],
         theme,
-        xaxis=axis(theme, title="evaluated at (turns)", type="category", showgrid=False),
+        dragmode=False,
+        xaxis=axis(
+            theme, title="evaluated at (turns)", type="category", showgrid=False, fixedrange=True
+        ),
         yaxis=y_axis | ticks,
     )

@@ -1,11 +1,12 @@
 import json
+import socket
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import polars as pl
 import pytest
@@ -100,7 +101,6 @@ def test_choices_are_those_of_the_library() -> None:
     assert tuple(LossRatio) == LOSS_RATIOS
     presets = pytest.importorskip("mmhealth.reference").PRESETS
     assert tuple(Preset) == presets
-    assert get_args
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -219,6 +219,23 @@ def test_policy_show_gives_a_policy_that_checks(cli: Cli, tmp_path: Path) -> Non
     checked = cli("policy", "check", tmp_path / "p.toml")
     assert checked.code == 0
     assert "rules: nonfinite, ess_weight" in checked.out
+
+
+def test_watch_says_when_the_port_is_taken(cli: Cli, healthy_run: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = cli("watch", healthy_run, "--port", port)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"port {port}" in result.err
+
+
+def test_a_summary_that_cannot_be_written_does_not_change_the_decision(
+    cli: Cli, tmp_path: Path, healthy_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "summary.md"))
+    result = cli("gate", healthy_run, "--format", "github")
+    assert result.code == 0
+    assert "summary is not written" in result.err
 
 
 def test_seal_seals_what_a_killed_trainer_left(cli: Cli, tmp_path: Path) -> None:

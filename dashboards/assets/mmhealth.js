@@ -1,4 +1,4 @@
-// Browser side of the dashboard: theme, zoom windows, address, and the offline notice.
+// Browser side of the dashboard: theme, zoom, address, and the offline notice.
 (function () {
   "use strict";
   const system = window.matchMedia("(prefers-color-scheme: dark)");
@@ -24,13 +24,17 @@
   }, 1000);
   document.addEventListener("visibilitychange", () => { lastBeat = Date.now(); });
 
-  function rangeOf(relayout) {
-    if (!relayout) return undefined;
-    if (relayout["xaxis.autorange"]) return null;
-    if (relayout["xaxis.range"]) return relayout["xaxis.range"];
-    const low = relayout["xaxis.range[0]"];
-    const high = relayout["xaxis.range[1]"];
-    return low === undefined || high === undefined ? undefined : [low, high];
+  // What a relayout event changed: axis -> [low, high], or null where it is automatic again.
+  function changesOf(relayout) {
+    const changes = {};
+    for (const [key, value] of Object.entries(relayout || {})) {
+      const [, axis, what] = key.match(/^([xy]axis\d*)\.(range\[0\]|range|autorange)$/) || [];
+      if (what === "autorange" && value) changes[axis] = null;
+      else if (what === "range") changes[axis] = value;
+      else if (what === "range[0]") changes[axis] = [value, relayout[axis + ".range[1]"]];
+      else if (key === "dragmode") changes.dragmode = value;
+    }
+    return changes;
   }
 
   function nameLists() {
@@ -57,15 +61,14 @@
       return theme;
     },
 
-    keepWindow(...args) {
-      const windows = args[args.length - 1] || {};
-      const unchanged = window.dash_clientside.no_update;
+    keepZoom(...args) {
+      const zoom = args[args.length - 1] || {};
       const trigger = window.dash_clientside.callback_context.triggered[0];
-      if (!trigger) return unchanged;
-      const range = rangeOf(trigger.value);
+      const changes = changesOf(trigger && trigger.value);
+      if (!Object.keys(changes).length) return window.dash_clientside.no_update;
       const figure = trigger.prop_id.split(".")[0];
-      if (range === undefined || (range === null && !windows[figure])) return unchanged;
-      return { ...windows, [figure]: range };
+      const kept = Object.entries({ ...zoom[figure], ...changes }).filter(([, v]) => v !== null);
+      return { ...zoom, [figure]: Object.fromEntries(kept) };
     },
 
     showAddress(query) {

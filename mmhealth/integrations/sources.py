@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from mmhealth.errors import ImportDataError
 
 _BATCH_ROWS = 1 << 16
-_BATCH_BYTES = 16 << 20
+_BATCH_BYTES = 4 << 20
 _CSV_NULLS = ["", "null", "NULL", "None", "NA", "N/A"]
 
 

@@ -223,6 +223,6 @@ class Trainer:
             "advantage": batch.advantage,
             "log_weight": log_weight,
             "weight_used": weight,
-            "grad_norm": norms.per_trajectory(),
+            "grad_norm": norms.per_trajectory().float(),
         }
         return columns, float(loss.detach())

@@ -62,7 +62,7 @@ def gate_runs(paths: Iterable[Path], policy: Policy) -> Gate:
         try:
             monitors[path] = Monitor(path, policy)
             monitors[path].poll()
-        except RunError as error:
+        except (RunError, PermissionError) as error:
             unreadable[path] = str(error)
     audit = audit_runs(list(monitors.values())) if monitors else None
     decisions = [decide(run, policy) for run in audit.runs] if audit else []

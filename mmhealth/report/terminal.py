@@ -67,7 +67,8 @@ def describe_held_out(held_out: HeldOut) -> list[str]:
     first, last = held_out.course[0], held_out.course[-1]
     at = "" if held_out.eval_horizon is None else f" at horizon {held_out.eval_horizon}"
     sentences = [
-        f"{first.value:.1%} at step {first.step}, {last.value:.1%} at step {last.step}{at}"
+        f"held-out success {first.value:.1%} at step {first.step}, "
+        f"{last.value:.1%} at step {last.step}{at}"
     ]
     if held_out.stall_step is None:
         return [*sentences, f"no stall: {held_out.stall_reason}"]

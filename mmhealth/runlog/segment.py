@@ -38,7 +38,8 @@ def write_segment(
     rows = [[seq, batch.num_rows] for seq, batch in batches]
     metadata = {_METADATA_KEY: json.dumps({"batches": rows}).encode()}
     table = table.replace_schema_metadata(metadata)
-    text = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    real = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    others = [name for name in table.column_names if name not in real]
     first, last = batches[0][0], batches[-1][0]
     temporary = (
         folder / f".{writer.rank}-{writer.attempt}-{first}.{os.getpid()}.{os.urandom(4).hex()}"
@@ -46,7 +47,12 @@ def write_segment(
     try:
         with temporary.open("xb") as file:
             pq.write_table(
-                table, file, compression="zstd", use_dictionary=text, write_page_checksum=True
+                table,
+                file,
+                compression="zstd",
+                use_dictionary=others,
+                use_byte_stream_split=real,
+                write_page_checksum=True,
             )
             file.flush()
             os.fsync(file.fileno())

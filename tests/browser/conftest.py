@@ -74,9 +74,9 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture
-def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a Python program that ends with the test."""
+@pytest.fixture(scope="module")
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a Python program that ends with the tests of the file."""
     with ExitStack() as stack:
 
         def run(program: str, *arguments: Path) -> subprocess.Popen[str]:
@@ -91,7 +91,7 @@ def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., subprocess.P
         yield run
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def watch(start: Any) -> Callable[..., str]:
     """Serve runs; the address."""
 
@@ -101,7 +101,7 @@ def watch(start: Any) -> Callable[..., str]:
     return serve
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def write(start: Any) -> Callable[[Path], Writer]:
     """Start a training process."""
     return lambda path: Writer(start(WRITE, path))

@@ -11,9 +11,8 @@ NAMES = "() => document.querySelector('#ess .js-plotly-plot').data.map(trace => 
 
 
 @pytest.fixture(scope="module")
-def address(healthy_run, collapsing_run):
-    with served(collapsing_run, healthy_run) as address:
-        yield address
+def address(watch, healthy_run, collapsing_run):
+    return watch(collapsing_run, healthy_run)
 
 
 def test_choices_go_into_the_address_and_come_back(address, open_page):
@@ -40,8 +39,9 @@ def test_choices_go_into_the_address_and_come_back(address, open_page):
 def test_the_table_is_sorted_by_contribution(address, open_page):
     page = open_page(address)
     shares = page.locator("#table .ag-center-cols-container [col-id=contribution_share]")
+    expect(page.locator("#table-caption")).to_contain_text("largest contribution first")
     expect(shares.first).to_contain_text("%")
-    values = [float(text.removesuffix(" %")) for text in shares.all_inner_texts() if text]
+    values = [float(text.removesuffix("%")) for text in shares.all_text_contents()]
     assert len(values) > 5
     assert values == sorted(values, reverse=True)
 

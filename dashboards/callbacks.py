@@ -3,22 +3,21 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
-from mmhealth.dashboards import alertlist, health, table
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, no_update
+from mmhealth.dashboards import alertlist, health
 from mmhealth.dashboards.layout import TIMELINE_FIGURES
+from mmhealth.dashboards.step_callbacks import register_step_callbacks
 from mmhealth.dashboards.urlstate import UrlState, format_query, parse_query
 from mmhealth.dashboards.watcher import RunWatcher, Snapshot
 from mmhealth.dashboards.zoom import Zoom, apply_zoom, window_of
 
 from mmhealth.figures import (
-    RunView,
     Theme,
     entropy_figure,
     ess_figure,
     gini_figure,
     groups_figure,
     horizon_figure,
-    lorenz_figure,
     reward_ess_figure,
 )
 from mmhealth.health import Policy
@@ -31,34 +30,36 @@ def register_callbacks(app: Dash, watchers: Sequence[RunWatcher], policy: Policy
     """Connect the page to the watchers."""
     _register_client(app)
     _register_tick(app, watchers, policy)
-    _register_step(app, watchers)
+    register_step_callbacks(app, watchers)
     _register_address(app, [watcher.name for watcher in watchers])
 
 
 def _register_client(app: Dash) -> None:
+    connect: Any = app.clientside_callback
+
     def client(name: str) -> ClientsideFunction:
         return ClientsideFunction("mmhealth", name)
 
-    app.clientside_callback(
+    connect(
         client("applyTheme"),
         Output("theme", "data"),
         Input("theme-choice", "value"),
         Input("system-theme", "data"),
     )
-    app.clientside_callback(
+    connect(
         client("keepZoom"),
         Output("zoom", "data"),
         *[Input(name, "relayoutData") for name in (*TIMELINE_FIGURES, "lorenz")],
         State("zoom", "data"),
         prevent_initial_call=True,
     )
-    app.clientside_callback(
+    connect(
         client("showAddress"),
         Output("sent", "data"),
         Input("query", "data"),
         prevent_initial_call=True,
     )
-    app.clientside_callback(client("heartbeat"), Output("offline", "hidden"), Input("beat", "data"))
+    connect(client("heartbeat"), Output("offline", "hidden"), Input("beat", "data"))
 
 
 def _register_tick(app: Dash, watchers: Sequence[RunWatcher], policy: Policy) -> None:
@@ -107,7 +108,7 @@ def _register_tick(app: Dash, watchers: Sequence[RunWatcher], policy: Policy) ->
         now = f"{revisions}|{theme}|{names}|{basis}|{zoom}"
         if now == seen:
             return result
-        shown = _chosen(snapshots, names)
+        shown = [snapshot for snapshot in snapshots if snapshot.view.name in (names or ())]
         entries = alertlist.collect_entries([snapshot.view for snapshot in shown])
         result |= _figures(shown, policy, theme or "light", basis, zoom or {})
         result |= {"seen": now, "revision": revisions}
@@ -140,87 +141,6 @@ def _figures(
         "horizon": horizon_figure({s.view.name: s.horizon for s in shown}, theme=theme),
     }
     return {name: apply_zoom(figure, zoom.get(name)) for name, figure in figures.items()}
-
-
-def _chosen(snapshots: Sequence[Snapshot], names: list[str] | None) -> list[Snapshot]:
-    return [snapshot for snapshot in snapshots if snapshot.view.name in (names or ())]
-
-
-def _register_step(app: Dash, watchers: Sequence[RunWatcher]) -> None:
-    @app.callback(
-        Output("step", "value"),
-        Output("latest", "value"),
-        Input("step", "value"),
-        Input("latest", "value"),
-        Input("revision", "data"),
-        *[Input(name, "clickData") for name in TIMELINE_FIGURES],
-        State("runs", "value"),
-    )
-    def choose_step(value: int | None, latest: list[str], _revision: str, *rest: Any) -> Any:
-        newest = _newest([watcher.snapshot for watcher in watchers], rest[-1])
-        source = ctx.triggered_id
-        if source in TIMELINE_FIGURES:
-            clicked = ctx.triggered[0]["value"]
-            return (int(clicked["points"][0]["x"]), []) if clicked else (no_update, no_update)
-        if source == "step" and value is not None:
-            return no_update, (latest if value == newest and latest else [])
-        if latest and newest is not None and value != newest:
-            return newest, no_update
-        return no_update, no_update
-
-    @app.callback(
-        Output("lorenz", "figure"),
-        Output("table", "rowData"),
-        Output("table", "columnDefs"),
-        Output("table-caption", "children"),
-        inputs={
-            "value": Input("step", "value"),
-            "table_run": Input("table-run", "value"),
-            "names": Input("runs", "value"),
-            "theme": Input("theme", "data"),
-            "_revision": Input("revision", "data"),
-            "latest": State("latest", "value"),
-            "zoom": State("zoom", "data"),
-            "old_columns": State("table", "columnDefs"),
-        },
-    )
-    def show_step(
-        *,
-        value: int | None,
-        table_run: str,
-        names: list[str] | None,
-        theme: Theme | None,
-        _revision: str | None,
-        latest: list[str],
-        zoom: Zoom | None,
-        old_columns: list[dict[str, Any]],
-    ) -> Any:
-        steps = []
-        caption, rows, columns = "No step is complete yet.", [], old_columns
-        for watcher in watchers:
-            view = watcher.snapshot.view
-            own = _last_step(view)
-            step = own if latest else value
-            found = None if step is None else watcher.step(step)
-            if watcher.name in (names or ()) and found is not None:
-                steps.append((view, found))
-            if watcher.name == table_run and step is not None:
-                caption = f"Step {step} of {table_run} is not there."
-                if found is not None:
-                    caption = table.describe(table_run, found)
-                    rows, columns = table.rows(found.frame), table.column_defs(found.frame)
-        figure = lorenz_figure(steps, theme=theme or "light")
-        apply_zoom(figure, (zoom or {}).get("lorenz"))
-        return figure, rows, no_update if columns == old_columns else columns, caption
-
-
-def _last_step(view: RunView) -> int | None:
-    return None if view.timeline.is_empty() else int(view.timeline["step"][-1])
-
-
-def _newest(snapshots: Sequence[Snapshot], names: list[str] | None) -> int | None:
-    known = [_last_step(snapshot.view) for snapshot in _chosen(snapshots, names)]
-    return max((step for step in known if step is not None), default=None)
 
 
 def _register_address(app: Dash, known: list[str]) -> None:

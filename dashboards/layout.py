@@ -15,6 +15,7 @@ TIMELINE_FIGURES = ("ess", "reward_ess", "gini", "entropy", "groups")
 
 PAGE_INTERVAL_MS = 1000
 
+_CONFIG: Any = CONFIG
 _GRID_THEME = """themeQuartz.withParams({
     backgroundColor: 'var(--panel)', foregroundColor: 'var(--text)', borderColor: 'var(--line)',
     headerBackgroundColor: 'var(--page)', headerTextColor: 'var(--muted)',
@@ -52,7 +53,9 @@ def build_layout(watchers: Sequence[RunWatcher], note: str | None) -> Any:
             ),
             _toolbar(watchers),
             html.Main([_charts(), _step(watchers)], id="charts", tabIndex="-1"),
-            html.Div(id="announce", className="visually-hidden", **_live()),
+            html.Div(
+                id="announce", className="visually-hidden", role="status", **_aria(live="polite")
+            ),
         ],
         className="page",
     )
@@ -98,7 +101,7 @@ def _run_card(watcher: RunWatcher) -> Any:
         ],
         id=leaf("card"),
         className="card waiting",
-        **{"aria-labelledby": f"run-name-{watcher.number}"},
+        **_aria(labelledby=f"run-name-{watcher.number}"),
     )
 
 
@@ -121,7 +124,7 @@ def _toolbar(watchers: Sequence[RunWatcher]) -> Any:
         [runs, _choice("basis", "ESS basis", bases, DEFAULT_BASIS)],
         className="toolbar",
         role="group",
-        **{"aria-label": "What is shown"},
+        **_aria(label="What is shown"),
     )
 
 
@@ -143,10 +146,10 @@ def _charts() -> Any:
                 [html.H2("Alerts", id="alerts-title"), html.Span("", id="alert-summary")],
                 className="panel-head",
             ),
-            html.Ul([], id="alerts", tabIndex="0", **{"aria-labelledby": "alerts-title"}),
+            html.Ul([], id="alerts", tabIndex="0", **_aria(labelledby="alerts-title")),
         ],
         className="panel alerts",
-        **{"aria-labelledby": "alerts-title"},
+        **_aria(labelledby="alerts-title"),
     )
     return html.Div(
         [
@@ -175,7 +178,7 @@ def _panel(name: str, width: str = "") -> Any:
             html.Div(_graph(name), className="chart"),
         ],
         className=f"panel {name} {width}".strip(),
-        **{"aria-labelledby": f"{name}-title", "aria-describedby": f"{name}-caption"},
+        **_aria(labelledby=f"{name}-title", describedby=f"{name}-caption"),
     )
 
 
@@ -183,7 +186,7 @@ def _graph(name: str) -> Any:
     return dcc.Graph(
         id=name,
         figure=empty_figure("reading"),
-        config=CONFIG,
+        config=_CONFIG,
         responsive=True,
         className="graph",
     )
@@ -205,7 +208,7 @@ def _step(watchers: Sequence[RunWatcher]) -> Any:
         ],
         className="chooser",
         role="group",
-        **{"aria-labelledby": "step-title"},
+        **_aria(labelledby="step-title"),
     )
     which = _choice("table-run", "Trajectories of", names, names[0] if names else "")
     which.hidden = len(names) < 2
@@ -230,12 +233,12 @@ def _step(watchers: Sequence[RunWatcher]) -> Any:
             ),
         ],
         className="panel table wide",
-        **{"aria-labelledby": "table-title"},
+        **_aria(labelledby="table-title"),
     )
     return html.Div(
         [chooser, html.Div([_panel("lorenz"), table], className="grid")], className="one-step"
     )
 
 
-def _live() -> dict[str, str]:
-    return {"role": "status", "aria-live": "polite"}
+def _aria(**attributes: str) -> dict[str, Any]:
+    return {f"aria-{name}": value for name, value in attributes.items()}

@@ -21,7 +21,9 @@ def horizon_figure(matrices: Mapping[str, HorizonMatrix], *, theme: Theme = "lig
     rows.sort(key=lambda row: (len(row[1]), row[1]))
     horizons = sorted({h for matrix in matrices.values() for h in matrix.horizons})
     if not rows:
-        return empty_figure("insufficient data: no held-out evaluation with horizons yet", theme)
+        return empty_figure(
+            "insufficient data: no evaluation is logged with train_horizons and eval_horizon", theme
+        )
     labels, rates, texts, hovers = [], [], [], []
     for name, regime in rows:
         trained = ", ".join(map(str, regime))

@@ -132,7 +132,7 @@ def make_figure(data: list[dict[str, Any]], theme: Theme, **layout: Any) -> go.F
         "showlegend": True,
         "dragmode": "zoom",
         "modebar": {
-            "bgcolor": "rgba(0,0,0,0)",
+            "bgcolor": translucent(palette.paper, 0.85),
             "color": palette.muted,
             "activecolor": palette.text,
         },

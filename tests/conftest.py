@@ -1,5 +1,6 @@
 """Shared helpers: small batches to record."""
 
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,11 @@ def collapsing_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def record() -> Any:
     """The function `record_run`."""
     return record_run
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -79,7 +79,7 @@ def test_the_command_line_needs_no_torch(without_torch: Path, tmp_path: Path) ->
     )
     assert audit.returncode == 0, audit.stderr
     assert (tmp_path / "audit.html").stat().st_size > 1_000_000
-    train = run_without_torch(without_torch, tmp_path, "-m", "mmhealth", "train")
+    train = run_without_torch(without_torch, tmp_path, "-m", "mmhealth", "train", "--run-dir", "t")
     assert train.returncode != 0
     assert "mmhealth[torch]" in train.stderr
 

@@ -49,4 +49,10 @@ def test_points_and_alert_arrive_and_zoom_survives(watch, write, open_page, tmp_
     expect(page.locator("#announce")).to_contain_text("critical alert")
     page.wait_for_function(f"({LAST_X})() === 23", timeout=WITHIN_MS)
     assert page.evaluate(RANGE) == zoomed
+
+    box = page.locator("#ess .nsewdrag").first.bounding_box()
+    page.mouse.dblclick(box["x"] + box["width"] / 2, box["y"] + 10)
+    page.wait_for_function(f"({RANGE})()[1] === 23")
+    page.wait_for_timeout(1500)
+    assert page.evaluate(RANGE) == [0, 23]
     expect(page.locator("#table-caption")).to_contain_text("Step 23 of run: 64 trajectories")

@@ -7,7 +7,7 @@ import sys
 import urllib.request
 
 import pytest
-from mmhealth.dashboards import serve
+from mmhealth.dashboards import create_app, serve
 
 from mmhealth import Recorder
 from mmhealth.errors import PortInUseError
@@ -47,6 +47,11 @@ def test_page_layout_and_scripts_come_from_here(address):
     assert "a note" in layout
     assert "Effective sample size" in layout
     json.loads(layout)
+
+
+def test_an_app_for_any_server(tmp_path):
+    client = create_app([tmp_path / "run"]).server.test_client()
+    assert client.get("/health").text == "OK"
 
 
 def test_a_taken_port_is_said(tmp_path):

@@ -153,6 +153,7 @@ class RunWatcher:
 
     def _publish(self, monitor: Monitor, run: Run) -> None:
         old = self.snapshot
+        verdict = judge_run(monitor)
         view = RunView(
             self.name,
             monitor.timeline.frame,
@@ -165,9 +166,9 @@ class RunWatcher:
             "watching",
             "",
             old.revision + 1,
-            judge_run(monitor),
+            verdict,
             run.status(),
-            latest_horizons(run.evaluations),
+            latest_horizons(run.evaluations, _sampled_horizons(run, verdict.step)),
         )
 
     def _say(self, state: WatchState, message: str) -> None:
@@ -185,18 +186,33 @@ def _import_pandas() -> None:
         importlib.import_module("pandas")
 
 
-def latest_horizons(evaluations: pl.DataFrame) -> HorizonMatrix:
-    """The matrix of each regime's and horizon's latest evaluations of the run's own policy."""
-    needed = ("train_horizons", "eval_horizon", "episodes", "successes")
-    if not set(needed) <= set(evaluations.columns):
+def latest_horizons(evaluations: pl.DataFrame, sampled: list[int]) -> HorizonMatrix:
+    """The matrix of each regime's and horizon's latest evaluations of the run's own policy.
+
+    Those without ``train_horizons`` count for the horizons that were ``sampled``, if any.
+    """
+    if evaluations.is_empty() or "eval_horizon" not in evaluations.columns:
         return HorizonMatrix(())
-    known = evaluations.drop_nulls(list(needed)).filter(pl.col("train_horizons").list.len() > 0)
+    known = evaluations
     if "policy_id" in known.columns:
         known = known.filter(pl.col("policy_id").is_null())
+    given = pl.col("train_horizons") if "train_horizons" in known.columns else pl.lit(None)
+    regime = pl.coalesce(given.cast(pl.List(pl.Int64)), pl.lit(sampled or None, pl.List(pl.Int64)))
+    names = ("train_horizons", "eval_horizon", "episodes", "successes")
+    known = known.with_columns(train_horizons=regime).drop_nulls(list(names))
+    known = known.filter(pl.col("train_horizons").list.len() > 0)
     latest = known.filter(
         pl.col("step") == pl.col("step").max().over("train_horizons", "eval_horizon")
     )
-    return HorizonMatrix.from_rows(latest.select(needed).iter_rows())
+    return HorizonMatrix.from_rows(latest.select(names).iter_rows())
+
+
+def _sampled_horizons(run: Run, step: int | None) -> list[int]:
+    """Horizons of the latest step: what the policy is trained at now."""
+    data = None if step is None else run.step_data(step)
+    if data is None or "horizon" not in data.trajectories.columns:
+        return []
+    return [int(horizon) for horizon in data.trajectories["horizon"].drop_nulls().unique().sort()]
 
 
 def watch_runs(

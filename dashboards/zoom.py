@@ -24,10 +24,13 @@ def window_of(zoom: Zoom | None, figure: str) -> Window | None:
 
 
 def apply_zoom(figure: go.Figure, zoom: FigureZoom | None) -> go.Figure:
-    """The figure, zoomed."""
-    for name, value in (zoom or {}).items():
-        if name == "dragmode":
-            figure.layout.dragmode = value
-        elif name in figure.layout and figure.layout[name].visible is not False:
-            figure.layout[name].update(range=value, autorange=False)
+    """The figure, zoomed. Axes drop what Plotly remembers of them whenever their zoom changes."""
+    shown = zoom or {}
+    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        window = shown.get(axis.plotly_name)
+        axis.uirevision = repr(window)
+        if window is not None and axis.visible is not False:
+            axis.update(range=window, autorange=False)
+    if "dragmode" in shown:
+        figure.layout.dragmode = shown["dragmode"]
     return figure

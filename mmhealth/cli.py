@@ -73,7 +73,7 @@ def _root(
 def demo(
     *,
     pace: Pace = 0.2,
-    seed: Seed = 0,
+    seed: Seed = 53,
     steps: Steps = 160,
     port: Port = 8050,
     folder: Annotated[Path, typer.Option("--dir", help="Where the runs go.")] = Path("demo-runs"),

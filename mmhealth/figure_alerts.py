@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 
 from mmhealth.figure_runs import RunView
-from mmhealth.figure_style import PALETTES, Theme, safe_text
+from mmhealth.figure_style import PALETTES, Theme, safe_text, translucent
 from mmhealth.health import Alert, Policy, Rule
 from mmhealth.health.alerts import SEVERITIES, Severity
 
@@ -75,10 +75,15 @@ def threshold_lines(policy: Policy, metric: str, theme: Theme, suffix: str) -> l
         other = gravest.get(key)
         if other is None or _rank(rule.severity) > _rank(other.severity):
             gravest[key] = rule
-    return [_line(rule, side, value, theme, suffix) for (side, value), rule in gravest.items()]
+    return [
+        _line(rule, side, value, theme=theme, suffix=suffix, words_at=0.01 + 0.2 * place)
+        for place, ((side, value), rule) in enumerate(gravest.items())
+    ]
 
 
-def _line(rule: Rule, side: str, value: float, theme: Theme, suffix: str) -> Line:
+def _line(
+    rule: Rule, side: str, value: float, *, theme: Theme, suffix: str, words_at: float
+) -> Line:
     palette = PALETTES[theme]
     colour = palette.critical if rule.severity == "critical" else palette.warning
     percent = rule.metric.startswith("ess_") or rule.metric.endswith("_share")
@@ -98,11 +103,12 @@ def _line(rule: Rule, side: str, value: float, theme: Theme, suffix: str) -> Lin
         "text": f"alert {side} {number}",
         "showarrow": False,
         "xref": "paper",
-        "x": 0.01,
+        "x": words_at,
         "xanchor": "left",
         "yref": f"y{suffix}",
         "y": value,
         "yanchor": "bottom",
         "font": {"color": colour, "size": 11},
+        "bgcolor": translucent(palette.paper, 0.75),
     }
     return shape, words

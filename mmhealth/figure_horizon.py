@@ -28,7 +28,9 @@ def horizon_figure(matrices: Mapping[str, HorizonMatrix], *, theme: Theme = "lig
     for name, regime in rows:
         trained = ", ".join(map(str, regime))
         several = regimes.count(regime) > 1
-        labels.append(f"{safe_text(name, 22) if several else 'trained at'}<br>{trained}")
+        labels.append(
+            f"{safe_text(name, 22)}<br>at {trained}" if several else f"trained at<br>{trained}"
+        )
         cells = [matrices[name].cell(regime, horizon) for horizon in horizons]
         rates.append([None if cell is None else cell.success_rate for cell in cells])
         texts.append(["" if cell is None else f"{cell.success_rate:.0%}" for cell in cells])

@@ -219,7 +219,7 @@ def test_horizon_rows_are_regimes_and_unmeasured_cells_are_empty():
         [0.0, None, None],
     ]
     labels = horizon_figure(matrices).layout.yaxis.ticktext
-    assert labels == ("a<br>10", "b<br>10", "trained at<br>6, 10")
+    assert labels == ("a<br>at 10", "b<br>at 10", "trained at<br>6, 10")
     assert "25 of 50 episodes" in heat.customdata[0][0]
     assert heat.customdata[0][2] == "not measured"
     assert heat.text[0][2] == ""

@@ -51,7 +51,7 @@ def test_points_and_alert_arrive_and_zoom_survives(watch, write, open_page, tmp_
     assert page.evaluate(RANGE) == zoomed
 
     box = page.locator("#ess .nsewdrag").first.bounding_box()
-    page.mouse.dblclick(box["x"] + box["width"] / 2, box["y"] + 10)
+    page.mouse.dblclick(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_function(f"({RANGE})()[1] === 23")
     page.wait_for_timeout(1500)
     assert page.evaluate(RANGE) == [0, 23]

@@ -1,7 +1,6 @@
 import shutil
 
 import polars as pl
-import pytest
 from mmhealth.dashboards.watcher import RunWatcher, latest_horizons, watch_runs
 
 from mmhealth import Recorder
@@ -90,13 +89,15 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     assert watchers[2].name == "other"
 
 
-@pytest.mark.parametrize("missing", ["train_horizons", "eval_horizon"])
-def test_evaluations_without_horizons_make_no_matrix(missing):
+def test_a_regime_that_was_not_logged_is_what_was_sampled():
     frame = pl.DataFrame(
         {"step": [1], "train_horizons": [[6]], "eval_horizon": [6], "episodes": 9, "successes": 3}
     )
-    assert latest_horizons(frame).horizons == (6,)
-    assert latest_horizons(frame.drop(missing)).cells == ()
+    assert latest_horizons(frame, [8]).regimes == ((6,),)
+    assert latest_horizons(frame.drop("train_horizons"), [8]).regimes == ((8,),)
+    assert latest_horizons(frame.drop("train_horizons"), []).cells == ()
+    assert latest_horizons(frame.drop("eval_horizon"), [8]).cells == ()
+    assert latest_horizons(pl.DataFrame(), [8]).cells == ()
 
 
 def test_the_latest_evaluation_of_each_horizon_counts():
@@ -109,5 +110,5 @@ def test_the_latest_evaluation_of_each_horizon_counts():
             "successes": [1, 2, 3],
         }
     )
-    matrix = latest_horizons(frame)
+    matrix = latest_horizons(frame, [])
     assert [(c.eval_horizon, c.successes) for c in matrix.cells] == [(6, 3), (9, 2)]

@@ -19,7 +19,7 @@ check: ## ruff, formatting, types
 	@.ci/setup dev
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
-	@$(PYTHON) -m mypy
+	@.ci/types
 
 format: ## format the code
 	@.ci/setup dev

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dash import Dash
+
 from mmhealth.dashboards.callbacks import register_callbacks
 from mmhealth.dashboards.layout import build_layout
 from mmhealth.dashboards.watcher import RunWatcher, watch_runs
-
 from mmhealth.health import Policy, default_policy
 
 _PAGE = """<!DOCTYPE html>

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, no_update
+
 from mmhealth.dashboards import alertlist, health
 from mmhealth.dashboards.layout import TIMELINE_FIGURES
 from mmhealth.dashboards.step_callbacks import register_step_callbacks
 from mmhealth.dashboards.urlstate import UrlState, format_query, parse_query
 from mmhealth.dashboards.watcher import RunWatcher, Snapshot
 from mmhealth.dashboards.zoom import Zoom, apply_zoom, window_of
-
 from mmhealth.figures import (
     Theme,
     entropy_figure,

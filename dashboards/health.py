@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass
 
 from mmhealth.dashboards.watcher import Snapshot
-
 from mmhealth.runlog import RunStatus
 
 _MOST_LOSSES = 4

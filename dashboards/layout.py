@@ -5,9 +5,9 @@ from typing import Any
 
 import dash_ag_grid as dag
 from dash import dcc, html
+
 from mmhealth.dashboards.urlstate import DEFAULT_BASIS
 from mmhealth.dashboards.watcher import RunWatcher
-
 from mmhealth.figures import CAPTIONS, CONFIG, empty_figure
 
 TIMELINE_FIGURES = ("ess", "reward_ess", "gini", "entropy", "groups")

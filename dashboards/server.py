@@ -6,10 +6,10 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from mmhealth.dashboards.app import build_app
-from mmhealth.dashboards.watcher import watch_runs
 from waitress.server import create_server
 
+from mmhealth.dashboards.app import build_app
+from mmhealth.dashboards.watcher import watch_runs
 from mmhealth.errors import PortInUseError
 from mmhealth.health import Policy, default_policy
 

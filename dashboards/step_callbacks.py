@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from dash import Dash, Input, Output, State, ctx, no_update
+
 from mmhealth.dashboards import table
 from mmhealth.dashboards.layout import TIMELINE_FIGURES
 from mmhealth.dashboards.watcher import RunWatcher, Snapshot
 from mmhealth.dashboards.zoom import Zoom, apply_zoom
-
 from mmhealth.figures import RunView, Theme, lorenz_figure
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from mmhealth.contribution import StepContribution
+from mmhealth.health.contribution import StepContribution
 
 MOST_ROWS = 2000
 

@@ -11,11 +11,11 @@ from typing import Literal
 
 import polars as pl
 
-from mmhealth.contribution import StepContribution, step_contribution
 from mmhealth.errors import MmhealthError, RunNotFoundError
 from mmhealth.estimators import HorizonMatrix
 from mmhealth.figures import RunView
 from mmhealth.health import Monitor, Policy, Verdict, judge_run
+from mmhealth.health.contribution import StepContribution, step_contribution
 from mmhealth.health.timeline import SCHEMA
 from mmhealth.runlog import Run, RunStatus
 

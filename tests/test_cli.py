@@ -14,7 +14,7 @@ from typer.main import get_command
 
 import mmhealth
 from mmhealth.cli import app, main
-from mmhealth.cli_parts import LossRatio, Preset
+from mmhealth.cli.options import LossRatio, Preset
 from mmhealth.schema import LOSS_RATIOS
 
 

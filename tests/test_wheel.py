@@ -1,6 +1,7 @@
 """The built wheel, run by a Python that has everything mmhealth depends on, and no torch."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -30,10 +31,14 @@ assert "torch" not in sys.modules
 @pytest.fixture(scope="module")
 def without_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel's content and all installed packages but torch and mmhealth."""
-    wheels = tmp_path_factory.mktemp("wheels")
+    wheels, source = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("source")
+    for name in ("mmhealth", "dashboards"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels)]
     done = subprocess.run(
-        [*build, str(ROOT)], check=False, timeout=300, capture_output=True, text=True
+        [*build, str(source)], check=False, timeout=300, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     [wheel] = wheels.glob("*.whl")

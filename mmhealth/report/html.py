@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from mmhealth import figures
 from mmhealth._version import __version__
-from mmhealth.contribution import step_contribution
+from mmhealth.health.contribution import step_contribution
 from mmhealth.report.audit import Audit
 from mmhealth.report.html_parts import left_out, run_section
 from mmhealth.report.html_style import SCRIPT, STYLE

@@ -7,9 +7,9 @@ import sys
 import urllib.request
 
 import pytest
-from mmhealth.dashboards import create_app, serve
 
 from mmhealth import Recorder
+from mmhealth.dashboards import create_app, serve
 from mmhealth.errors import PortInUseError
 
 SERVE = """

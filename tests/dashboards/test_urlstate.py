@@ -1,5 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mmhealth.dashboards.urlstate import SHOWN, THEMES, UrlState, format_query, parse_query
 
 NAMES = ("base line", "fix&more", "ä")

@@ -1,9 +1,9 @@
 import shutil
 
 import polars as pl
-from mmhealth.dashboards.watcher import RunWatcher, latest_horizons, watch_runs
 
 from mmhealth import Recorder
+from mmhealth.dashboards.watcher import RunWatcher, latest_horizons, watch_runs
 from mmhealth.health import default_policy
 
 

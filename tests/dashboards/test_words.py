@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from mmhealth.dashboards import alertlist, health, table
-from mmhealth.dashboards.watcher import RunWatcher
 
 from mmhealth import Recorder
+from mmhealth.dashboards import alertlist, health, table
+from mmhealth.dashboards.watcher import RunWatcher
 from mmhealth.health import Policy, Rule
 
 POLICY = Policy(

@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 
 from mmhealth import Recorder, open_run
-from mmhealth.contribution import step_contribution
 from mmhealth.estimators import HorizonMatrix
 from mmhealth.figures import (
     BASES,
@@ -22,6 +21,7 @@ from mmhealth.figures import (
     reward_ess_figure,
 )
 from mmhealth.health import Monitor, Policy, Rule
+from mmhealth.health.contribution import step_contribution
 from mmhealth.health.timeline import SCHEMA
 
 POLICY = Policy(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import plotly.graph_objects as go
 
 from mmhealth.estimators import HorizonMatrix
-from mmhealth.figure_style import PALETTES, Theme, axis, empty_figure, make_figure, safe_text
+from mmhealth.figures.style import PALETTES, Theme, axis, empty_figure, make_figure, safe_text
 
 _SMALL = "<br><span style='font-size:11px'>{}</span>"
 

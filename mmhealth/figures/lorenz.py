@@ -5,12 +5,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from mmhealth.contribution import StepContribution
-from mmhealth.decimation import decimate
 from mmhealth.errors import EstimatorInputError
 from mmhealth.estimators import lorenz
-from mmhealth.figure_runs import RunView
-from mmhealth.figure_style import (
+from mmhealth.figures.decimation import decimate
+from mmhealth.figures.runs import RunView
+from mmhealth.figures.style import (
     PALETTES,
     Theme,
     axis,
@@ -21,6 +20,7 @@ from mmhealth.figure_style import (
     safe_text,
     translucent,
 )
+from mmhealth.health.contribution import StepContribution
 
 
 def lorenz_figure(

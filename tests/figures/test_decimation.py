@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mmhealth.decimation import decimate, decimate_window
+from mmhealth.figures.decimation import decimate, decimate_window
 
 CURVES = hnp.arrays(
     np.float64,

@@ -4,8 +4,8 @@ from typing import Any
 
 import polars as pl
 
-from mmhealth.figure_runs import RunView
-from mmhealth.figure_style import PALETTES, Theme, safe_text, translucent
+from mmhealth.figures.runs import RunView
+from mmhealth.figures.style import PALETTES, Theme, safe_text, translucent
 from mmhealth.health import Alert, Policy, Rule
 from mmhealth.health.alerts import SEVERITIES, Severity
 

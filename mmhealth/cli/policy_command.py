@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmhealth.cli_parts import write
+from mmhealth.cli.options import write
 
 policy_app = typer.Typer(no_args_is_help=True, help="Show or check a policy: rules in TOML.")
 

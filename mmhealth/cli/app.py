@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from mmhealth._version import __version__
-from mmhealth.cli_import import import_trajectories
-from mmhealth.cli_parts import (
+from mmhealth.cli.import_command import import_trajectories
+from mmhealth.cli.options import (
     GateFormat,
     Pace,
     PolicyPath,
@@ -24,7 +24,7 @@ from mmhealth.cli_parts import (
     usage_error,
     write,
 )
-from mmhealth.cli_policy import policy_app
+from mmhealth.cli.policy_command import policy_app
 from mmhealth.errors import MmhealthError, PolicyError, PortInUseError
 
 EPILOG = """

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mmhealth import Recorder, open_run
-from mmhealth.contribution import step_contribution
+from mmhealth.health.contribution import step_contribution
 
 
 def _step(path, columns, loss_ratio="sequence"):

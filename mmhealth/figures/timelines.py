@@ -1,22 +1,14 @@
-"""Figures of runs, shared by report and dashboard: frames in, Plotly figures out.
-
-Every figure takes ``theme``. Several runs lie over each other, each in its own colour. What could
-not be computed is a gap, and where nothing could the figure says why.
-"""
+"""Figures over steps: one line a run."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import plotly.graph_objects as go
 
-from mmhealth.captions import CAPTIONS, Caption
-from mmhealth.decimation import Window
-from mmhealth.figure_horizon import horizon_figure
-from mmhealth.figure_lorenz import lorenz_figure
-from mmhealth.figure_panels import Panel, hover, line, step_axis, timeline_figure
-from mmhealth.figure_runs import RunView, why_empty
-from mmhealth.figure_style import (
-    CONFIG,
+from mmhealth.figures.decimation import Window
+from mmhealth.figures.panels import Panel, hover, line, step_axis, timeline_figure
+from mmhealth.figures.runs import RunView, why_empty
+from mmhealth.figures.style import (
     Theme,
     axis,
     empty_figure,
@@ -26,26 +18,6 @@ from mmhealth.figure_style import (
 )
 from mmhealth.health import Policy
 from mmhealth.health.bases import Basis
-
-__all__ = [
-    "BASES",
-    "CAPTIONS",
-    "CONFIG",
-    "Caption",
-    "RunView",
-    "Shown",
-    "Theme",
-    "Window",
-    "empty_figure",
-    "entropy_figure",
-    "ess_figure",
-    "gini_figure",
-    "groups_figure",
-    "horizon_figure",
-    "lorenz_figure",
-    "reward_ess_figure",
-    "run_colour",
-]
 
 BASES: tuple[Basis, ...] = get_args(Basis)
 Shown = Basis | Literal["all"]

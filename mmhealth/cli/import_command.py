@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmhealth.cli_parts import LossRatio, parse_pairs
+from mmhealth.cli.options import LossRatio, parse_pairs
 
 
 def import_trajectories(

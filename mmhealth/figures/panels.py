@@ -8,10 +8,10 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from mmhealth.decimation import Window, decimate_window
-from mmhealth.figure_alerts import alert_marks, threshold_lines
-from mmhealth.figure_runs import RunView, partly_empty, why_empty
-from mmhealth.figure_style import (
+from mmhealth.figures.alerts import alert_marks, threshold_lines
+from mmhealth.figures.decimation import Window, decimate_window
+from mmhealth.figures.runs import RunView, partly_empty, why_empty
+from mmhealth.figures.style import (
     LEGEND,
     PALETTES,
     Theme,

@@ -1,0 +1,41 @@
+"""Figures of runs, shared by report and dashboard: frames in, Plotly figures out.
+
+Every figure takes ``theme``. Several runs lie over each other, each in its own colour. What could
+not be computed is a gap, and where nothing could the figure says why.
+"""
+
+from mmhealth.figures.captions import CAPTIONS, Caption
+from mmhealth.figures.decimation import Window
+from mmhealth.figures.horizon import horizon_figure
+from mmhealth.figures.lorenz import lorenz_figure
+from mmhealth.figures.runs import RunView
+from mmhealth.figures.style import CONFIG, Theme, empty_figure, run_colour
+from mmhealth.figures.timelines import (
+    BASES,
+    Shown,
+    entropy_figure,
+    ess_figure,
+    gini_figure,
+    groups_figure,
+    reward_ess_figure,
+)
+
+__all__ = [
+    "BASES",
+    "CAPTIONS",
+    "CONFIG",
+    "Caption",
+    "RunView",
+    "Shown",
+    "Theme",
+    "Window",
+    "empty_figure",
+    "entropy_figure",
+    "ess_figure",
+    "gini_figure",
+    "groups_figure",
+    "horizon_figure",
+    "lorenz_figure",
+    "reward_ess_figure",
+    "run_colour",
+]

@@ -13,7 +13,7 @@ from tables import bootstrap_interval, machine, write_table
 
 from mmhealth.reference import train
 
-PAIRS, STEPS = 20, 40
+PAIRS, STEPS = 12, 160
 
 
 def seconds(record: bool) -> float:

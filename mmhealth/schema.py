@@ -56,7 +56,7 @@ class Table:
 
     def kind(self, column: str) -> Kind | None:
         """The kind of a column, or None for a column of the user's own."""
-        return next((c.kind for c in self.columns if c.name == column), None)
+        return _KINDS[self.name].get(column)
 
 
 _STEP = Column("step", "integer", "step", "rollout batch and everything done with it; the clock")
@@ -172,5 +172,6 @@ EVENTS = Table(
 TABLES: dict[str, Table] = {
     table.name: table for table in (TRAJECTORIES, UPDATES, STEPS, EVALUATIONS, AMENDMENTS, EVENTS)
 }
+_KINDS = {name: {c.name: c.kind for c in table.columns} for name, table in TABLES.items()}
 STEP_TABLES = ("trajectories", "updates", "steps")
 """Tables written once per step and rank, visible only when the step is committed."""

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from mmhealth import estimators
-from mmhealth.health.rows import Array, Missing, Rows
+from mmhealth.health.rows import Array, Missing, Rows, look_up
 
 Basis = Literal["weight", "signal", "contribution"]
 BASES: tuple[Basis, ...] = ("weight", "signal", "contribution")
@@ -37,14 +37,8 @@ class Level:
         """Tokens of each row's trajectory."""
         for column in ("token_count", "length"):
             if column in self._trajectories.columns:
-                keys = ["rank", "trajectory_id"]
-                found = rows.frame.select(keys).join(
-                    self._trajectories.select(*keys, column),
-                    on=keys,
-                    how="left",
-                    maintain_order="left",
-                )
-                return Rows(found, rows.what).numbers(column)
+                found = look_up(rows.frame, self._trajectories, column)
+                return Rows(found.to_frame(), rows.what).numbers(column)
         raise Missing("length is not logged")
 
     def ess(self, rows: Rows) -> float:

@@ -19,7 +19,7 @@ from mmhealth.health.bases import (
     unsolved,
     weight_ess,
 )
-from mmhealth.health.rows import Array, Collector, Missing, Rows, last_update, with_role
+from mmhealth.health.rows import Array, Collector, Missing, Rows, last_update, look_up, with_role
 from mmhealth.runlog import StepData
 from mmhealth.schema import SAMPLED_ROLES, UPDATE_ROLES
 
@@ -77,7 +77,7 @@ def step_metrics(data: StepData, loss_ratio: str) -> StepMetrics:
     out.put("log_ratio_p95", lambda: _p95(data, "log_ratio_histogram"))
     out.put("log_ratio_p95_tool", lambda: _p95(data, "log_ratio_tool_histogram"))
     out.values["nonfinite"] = _nonfinite(data)
-    return StepMetrics(out.values, out.reasons, _per_update(data, level))
+    return StepMetrics(out.values, out.reasons, _per_update(data, level, out))
 
 
 def _data_gap(data: StepData) -> float:
@@ -176,12 +176,10 @@ def _outcomes(sampled: Rows, used: Rows, out: Collector) -> Array | None:
     out.values["dead_group_share"] = shares.solved + shares.failed
     unsolved = shares.failed + shares.mixed
     out.values["dead_group_share_unsolved"] = shares.failed / unsolved if unsolved else None
-    keys = ["rank", "trajectory_id"]
-    if not len(used) or not set(keys) <= set(sampled.frame.columns):
+    if not len(used):
         return None
-    table = sampled.frame.select(keys).with_columns(outcome=pl.Series(rows, dtype=pl.Float64))
-    joined = used.frame.select(keys).join(table, on=keys, how="left", maintain_order="left")
-    return joined["outcome"].fill_null(0.0).to_numpy()
+    table = sampled.frame.with_columns(outcome=pl.Series(rows, dtype=pl.Float64))
+    return look_up(used.frame, table, "outcome").fill_null(0.0).to_numpy()
 
 
 def _success(sampled: Rows) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -240,14 +238,18 @@ def _nonfinite(data: StepData) -> int:
     return count
 
 
-def _per_update(data: StepData, level: Level) -> list[dict[str, Any]]:
+def _per_update(data: StepData, level: Level, whole: Collector) -> list[dict[str, Any]]:
+    """ESS of each update on its own; ``whole`` are the metrics of the step."""
     if data.updates.is_empty():
         return []
+    numbers = data.updates["update"].drop_nulls().unique().sort().to_list()
     result = []
-    for (update,), frame in sorted(data.updates.group_by("update", maintain_order=True)):
-        out = _update_metrics(Rows(with_role(frame, SAMPLED_ROLES), "sampled"), level)
-        about = {"step": data.step, "attempt": data.attempt, "update": update, "n": len(frame)}
-        result.append(about | out.values)
+    for number in numbers:
+        frame = data.updates if len(numbers) == 1 else data.updates.filter(update=number)
+        rows = Rows(with_role(frame, SAMPLED_ROLES), "sampled")
+        out = whole if len(numbers) == 1 else _update_metrics(rows, level)
+        about = {"step": data.step, "attempt": data.attempt, "update": number, "n": len(rows)}
+        result.append(about | {f"ess_{basis}": out.values[f"ess_{basis}"] for basis in BASES})
     return result
 
 

@@ -81,3 +81,18 @@ def last_update(updates: pl.DataFrame) -> pl.DataFrame:
         return updates
     last = pl.col("update").max().over("rank", "trajectory_id")
     return updates.filter(pl.col("update") == last)
+
+
+def look_up(rows: pl.DataFrame, trajectories: pl.DataFrame, column: str) -> pl.Series:
+    """For each row of an update what ``column`` says of its trajectory; null where nothing does.
+
+    An id that stands for several trajectories of a rank counts as its last one; ids that are numbers
+    on one side and text on the other are compared as text.
+    """
+    keys = ["rank", "trajectory_id"]
+    left, right = rows.select(keys), trajectories.select(*keys, column)
+    if left["trajectory_id"].dtype != right["trajectory_id"].dtype:
+        as_text = pl.col("trajectory_id").cast(pl.String)
+        left, right = left.with_columns(as_text), right.with_columns(as_text)
+    right = right.unique(keys, keep="last", maintain_order=True)
+    return left.join(right, on=keys, how="left", maintain_order="left")[column]

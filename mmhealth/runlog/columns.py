@@ -56,6 +56,11 @@ def to_columns(
     return arrays
 
 
+def warm_up() -> None:
+    """Let `pyarrow.array` look for pandas now, not in the first step: importing it takes long."""
+    pa.array([""], pa.string())
+
+
 def flat_numbers(values: Any) -> np.ndarray[Any, np.dtype[Any]]:
     """Any tensor, array or (nested) list of numbers as a flat NumPy array."""
     array = np.asarray(_to_host(values)).reshape(-1)
@@ -126,6 +131,8 @@ def _cast_real(array: pa.Array) -> pa.Array:
 
 
 def _cast_integer(array: pa.Array) -> pa.Array:
+    if array.type == pa.int64():
+        return array
     if _is_number(array.type):
         return array.cast(pa.int64())
     return _refuse(array, "integers")
@@ -142,15 +149,15 @@ def _cast_flag(array: pa.Array) -> pa.Array:
 
 
 def _cast_text(array: pa.Array) -> pa.Array:
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+    if array.type == pa.string():
+        return array
+    if pa.types.is_large_string(array.type):
         return array.cast(pa.string())
     return _refuse(array, "text")
 
 
 def _cast_id(array: pa.Array) -> pa.Array:
-    if pa.types.is_integer(array.type):
-        return array.cast(pa.int64())
-    return _cast_text(array)
+    return _cast_integer(array) if pa.types.is_integer(array.type) else _cast_text(array)
 
 
 def _cast_integers(array: pa.Array) -> pa.Array:
@@ -161,7 +168,7 @@ def _cast_any(array: pa.Array) -> pa.Array:
     if pa.types.is_null(array.type) or pa.types.is_boolean(array.type):
         return array
     if pa.types.is_integer(array.type):
-        return array.cast(pa.int64())
+        return _cast_integer(array)
     if pa.types.is_floating(array.type):
         return _cast_real(array)
     return _cast_text(array)
@@ -196,6 +203,10 @@ def unify(batch: dict[str, pa.Array], schema: pa.Schema | None) -> tuple[pa.Reco
     if not schema:
         columns = {name: a for name, a in batch.items() if not pa.types.is_null(a.type)}
         return pa.record_batch(columns), set()
+    if batch.keys() == set(schema.names):
+        arrays = [batch[field.name] for field in schema]
+        if all(array.type == field.type for array, field in zip(arrays, schema, strict=True)):
+            return pa.RecordBatch.from_arrays(arrays, schema=schema), set()
     rows = len(next(iter(batch.values())))
     contradicting: set[str] = set()
     fields: dict[str, pa.Array] = {}

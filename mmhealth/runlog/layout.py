@@ -134,9 +134,9 @@ def create_json(path: Path, content: dict[str, Any]) -> bool:
     return True
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames and new files in a folder survive power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's renames and new files, survive power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -17,7 +17,7 @@ from mmhealth._version import __version__
 from mmhealth.errors import RecordError
 from mmhealth.runlog.attempt import claim_attempt
 from mmhealth.runlog.background import Background, Job
-from mmhealth.runlog.columns import to_columns
+from mmhealth.runlog.columns import to_columns, warm_up
 from mmhealth.runlog.layout import to_json
 from mmhealth.runlog.losses import Losses, LossKind
 from mmhealth.runlog.seal import seal_orphans
@@ -46,8 +46,9 @@ class Recorder:
     After that nothing is ever raised into the loop (unless ``strict``): what cannot be stored is
     counted, warned of once through the logger ``mmhealth``, and shown in every view of the run.
 
-    When ``log_step`` returns, the step survives a SIGKILL of the process (``durability="process"``)
-    or a power loss (``"fsync"``), provided the write kept to its time budget.
+    When ``log_step`` returns, the step, and all that was logged before it, survives a SIGKILL of the
+    process (``durability="process"``) or a power loss (``"fsync"``), provided the write kept to its
+    time budget. Evaluations, events and late values are written in the background meanwhile.
 
     Args:
         run_dir: directory of the run; made where missing.
@@ -134,6 +135,7 @@ class Recorder:
             )
             self._background = Background("mmhealth-write", limit=64)
             atexit.register(self.close)
+            warm_up()
         self._opening = False
 
     @contextmanager
@@ -337,6 +339,8 @@ class Recorder:
         job = background.submit(work)
         if job is None:
             self._lose("queue_full", "64 writes are waiting for the disk", step)
+            return
+        if not commits and not self._strict:
             return
         behind = self._late is not None and not self._late.wait(0)
         if behind or not job.wait(self._time_budget):

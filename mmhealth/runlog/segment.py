@@ -16,7 +16,7 @@ from mmhealth.runlog.layout import (
     Writer,
     parse_segment,
     sealed_path,
-    sync_folder,
+    sync,
 )
 from mmhealth.runlog.tail import TailPosition, read_tail
 
@@ -45,22 +45,20 @@ def write_segment(
         folder / f".{writer.rank}-{writer.attempt}-{first}.{os.getpid()}.{os.urandom(4).hex()}"
     )
     try:
-        with temporary.open("xb") as file:
-            pq.write_table(
-                table,
-                file,
-                compression="zstd",
-                use_dictionary=others,
-                use_byte_stream_split=real,
-                write_page_checksum=True,
-            )
-            file.flush()
-            os.fsync(file.fileno())
+        pq.write_table(
+            table,
+            str(temporary),
+            compression="zstd",
+            use_dictionary=others,
+            use_byte_stream_split=real,
+            write_page_checksum=True,
+        )
+        sync(temporary)
         path = sealed_path(folder, writer, first, last, zlib.crc32(temporary.read_bytes()))
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(folder)
+    sync(folder)
     return path
 
 

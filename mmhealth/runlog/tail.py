@@ -40,9 +40,8 @@ class TailWriter:
         self.path = path
         self.schema = schema
         self.size = 0
-        self._scratch: pa.Buffer | None = None
+        self._scratch: _Scratch | None = None
         header = schema.serialize().to_pybytes()
-        self._header = len(header)
         self._schema_checksum = zlib.crc32(header)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
@@ -69,13 +68,10 @@ class TailWriter:
 
     def _message(self, batch: pa.RecordBatch, seq: int) -> memoryview:
         """The sealed message, in a buffer that the next one reuses."""
-        needed = self._header + pa.ipc.get_record_batch_size(batch) + _SEAL_ROOM
-        if self._scratch is None or self._scratch.size < needed:
-            self._scratch = pa.allocate_buffer(needed)
-        sink = pa.FixedSizeBufferWriter(self._scratch)
-        stream = pa.ipc.new_stream(sink, self.schema)
-        stream.write_batch(batch, custom_metadata={_KEY: _seal(seq, 0)})
-        message = memoryview(self._scratch).cast("B")[self._header : sink.tell()]
+        needed = pa.ipc.get_record_batch_size(batch) + _SEAL_ROOM
+        if self._scratch is None or not self._scratch.has_room(needed):
+            self._scratch = _Scratch(self.schema, needed)
+        message = self._scratch.encode(batch, _seal(seq, 0))
         metadata = message[: _framed_size(message)]
         start = bytes(metadata).index(_seal(seq, 0))
         end = start + len(_seal(seq, 0))
@@ -93,6 +89,27 @@ class TailWriter:
             os.lseek(self._descriptor, self.size, os.SEEK_SET)
             raise
         self.size += written
+
+
+class _Scratch:
+    """An encoder of one schema and the buffer it fills, message after message."""
+
+    def __init__(self, schema: pa.Schema, message_size: int) -> None:
+        header = len(schema.serialize())
+        self._buffer = pa.allocate_buffer(header + max(4 * message_size, 1 << 20))
+        self._sink = pa.FixedSizeBufferWriter(self._buffer)
+        self._stream = pa.ipc.new_stream(self._sink, schema)
+        self._used = header
+
+    def has_room(self, message_size: int) -> bool:
+        """Whether one more message of this size fits."""
+        return bool(self._used + message_size <= self._buffer.size)
+
+    def encode(self, batch: pa.RecordBatch, seal: bytes) -> memoryview:
+        """The batch as a message."""
+        self._stream.write_batch(batch, custom_metadata={_KEY: seal})
+        start, self._used = self._used, self._sink.tell()
+        return memoryview(self._buffer).cast("B")[start : self._used]
 
 
 @dataclass(slots=True)

@@ -166,3 +166,17 @@ def test_ranks_are_joined_before_any_ratio_is_taken(tmp_path: Path) -> None:
             rec.log_step(0, {"log_weight": weights[2 * rank : 2 * rank + 2]})
     row = build_timeline(open_run(tmp_path)).frame.row(0, named=True)
     assert row["ess_weight"] == pytest.approx(plain_ess(list(np.exp(weights))))
+
+
+def test_ids_that_repeat_or_change_their_type_multiply_nothing(tmp_path: Path) -> None:
+    columns = {"group_id": [0, 0, 1, 1], "success": [True, False, True, True]}
+    for name, added, used in (
+        ("repeated", [0, 0, 1, 1], [0, 0, 1, 1]),
+        ("text and numbers", ["0", "1", "2", "3"], [0, 1, 2, 3]),
+    ):
+        with Recorder(tmp_path / name) as rec, rec.step(0) as s:
+            s.add(columns | {"trajectory_id": added})
+            s.update({"trajectory_id": used, "grad_norm": [1.0, 1.0, 2.0, 2.0]})
+        row = build_timeline(open_run(tmp_path / name)).frame.row(0, named=True)
+        assert row["ess_contribution"] == pytest.approx(plain_ess([1.0, 1.0, 2.0, 2.0]))
+        assert row["ess_contribution_unsolved"] == 1

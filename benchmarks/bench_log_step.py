@@ -116,8 +116,8 @@ if __name__ == "__main__":
         write_table(
             "log_step",
             "Blocking time of one `log_step`",
-            f"{ROWS:,} trajectories x ({FLOATS} float32 + {STRINGS} string) columns, {STEPS} steps, "
-            "seals included; the contestants take turns in one process. The first call of each is "
+            f"{ROWS:,} trajectories x ({FLOATS} float32 + {STRINGS} string) columns, {STEPS} "
+            "steps, seals included; the contestants take turns in one process. The first call of each is "
             f"left out. {machine()}",
             ["logged with", "calls", "p50 ms", "p99 ms", "max ms"],
             measure(Path(temporary)),

@@ -86,8 +86,8 @@ def last_update(updates: pl.DataFrame) -> pl.DataFrame:
 def look_up(rows: pl.DataFrame, trajectories: pl.DataFrame, column: str) -> pl.Series:
     """For each row of an update what ``column`` says of its trajectory; null where nothing does.
 
-    An id that stands for several trajectories of a rank counts as its last one; ids that are numbers
-    on one side and text on the other are compared as text.
+    An id that stands for several trajectories of a rank counts as its last one; ids that are
+    numbers on one side and text on the other are compared as text.
     """
     keys = ["rank", "trajectory_id"]
     left, right = rows.select(keys), trajectories.select(*keys, column)

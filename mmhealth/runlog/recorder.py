@@ -46,9 +46,9 @@ class Recorder:
     After that nothing is ever raised into the loop (unless ``strict``): what cannot be stored is
     counted, warned of once through the logger ``mmhealth``, and shown in every view of the run.
 
-    When ``log_step`` returns, the step, and all that was logged before it, survives a SIGKILL of the
-    process (``durability="process"``) or a power loss (``"fsync"``), provided the write kept to its
-    time budget. Evaluations, events and late values are written in the background meanwhile.
+    When ``log_step`` returns, the step, and all that was logged before it, survives a SIGKILL of
+    the process (``durability="process"``) or a power loss (``"fsync"``), provided the write kept to
+    its time budget. Evaluations, events and late values are written in the background meanwhile.
 
     Args:
         run_dir: directory of the run; made where missing.

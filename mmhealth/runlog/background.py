@@ -47,6 +47,10 @@ class Background:
         self._queue.put(job)
         return job
 
+    def waiting(self) -> int:
+        """Jobs that have not been begun."""
+        return self._queue.qsize()
+
     def stop(self, timeout: float) -> bool:
         """Finish what waits, then end; False when that took longer than ``timeout`` seconds."""
         self._queue.put(None)

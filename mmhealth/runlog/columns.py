@@ -81,6 +81,8 @@ def _to_host(values: Any) -> Any:
 
 def _to_array(values: Any, kind: Kind | None) -> pa.Array:
     values = _to_host(values)
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.tolist()
     if isinstance(values, np.ndarray):
         if values.ndim != 1:
             raise RecordError(f"shape {values.shape} where one value a row was expected")

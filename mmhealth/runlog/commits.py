@@ -71,6 +71,11 @@ class Commits:
         """Whether no later attempt hides this row."""
         return all(step < start for later, start in self._starts.items() if later > attempt)
 
+    def owner(self, attempt: int, step: int) -> int:
+        """The attempt whose row of a step stood when ``attempt`` was the latest."""
+        earlier = (a for a, start in self._starts.items() if a <= attempt and start <= step)
+        return max(earlier, default=attempt)
+
     def visible(self) -> list[StepKey]:
         """Steps that stand, in order of steps."""
         keys = (key for key in self.by_step if self.is_visible(key.attempt, key.step))

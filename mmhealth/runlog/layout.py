@@ -13,6 +13,7 @@ The name of a sealed segment carries the CRC-32 of the whole file: whatever bit 
 noticed.
 """
 
+import errno
 import json
 import os
 import re
@@ -114,23 +115,43 @@ def list_writers(run_dir: Path) -> list[Writer]:
     return sorted(Writer(int(name[1]), int(name[2])) for name in names if name)
 
 
-def replace_json(path: Path, content: dict[str, Any]) -> None:
+def replace_json(path: Path, content: dict[str, Any], *, durable: bool = False) -> None:
     """Write JSON so that a reader sees either the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    if durable:
+        sync(temporary)
     temporary.replace(path)
+    if durable:
+        sync(path.parent)
 
 
 def create_json(path: Path, content: dict[str, Any]) -> bool:
     """Write JSON only where no file stands yet, whole or not at all; say whether it was us."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    sync(temporary)
     try:
         os.link(temporary, path)
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        return _create_without_links(temporary, path)
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+    return True
+
+
+def _create_without_links(temporary: Path, path: Path) -> bool:
+    """The next best thing on file systems that know no hard links."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    temporary.replace(path)
     return True
 
 

@@ -1,6 +1,8 @@
 """The Recorder: what a training loop holds."""
 
 import atexit
+import json
+import operator
 import os
 import threading
 import time
@@ -86,8 +88,15 @@ class Recorder:
         segment_bytes: int = 32 << 20,
         strict: bool = False,
     ) -> None:
+        rank, world_size = _whole("rank", rank), _whole("world_size", world_size)
+        attempt = None if attempt is None else _whole("attempt", attempt)
+        start_step = None if start_step is None else _whole("start_step", start_step)
         if not 0 <= rank < world_size:
             raise RecordError(f"rank {rank} is not one of world_size {world_size}")
+        if attempt is not None and attempt < 0:
+            raise RecordError(f"attempt {attempt} is negative")
+        if not isinstance(time_budget, int | float) or not time_budget > 0:
+            raise RecordError(f"time_budget {time_budget!r} is not a positive number of seconds")
         if loss_ratio not in LOSS_RATIOS:
             raise RecordError(f"loss_ratio {loss_ratio!r} is not one of {', '.join(LOSS_RATIOS)}")
         if durability not in ("process", "fsync"):
@@ -95,12 +104,12 @@ class Recorder:
         self.run_dir = Path(run_dir).absolute()
         self._world_size = world_size
         self._nominal_batch = nominal_batch
-        self._time_budget = time_budget
+        self._time_budget = min(time_budget, threading.TIMEOUT_MAX)
         self._strict = strict
         self._losses = Losses()
         self._seq = dict.fromkeys(TABLES, 0)
         self._committed: set[int] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._pid = os.getpid()
         self._late: Job | None = None
         self._writer: RunWriter | None = None
@@ -114,7 +123,7 @@ class Recorder:
             "loss_ratio": loss_ratio,
             "grad_norm": grad_norm,
             "nominal_batch": nominal_batch,
-            "config": dict(config or {}),
+            "config": _encodable(config or {}),
         }
         self._opening = True
         with self._guard("write", start_step):
@@ -224,7 +233,7 @@ class Recorder:
             "value": value,
             "arrived_step": arrived_step,
         }
-        self._log_row(AMENDMENTS, row, "amendment")
+        self._log_row(AMENDMENTS, row, "amendment", needed=tuple(row))
 
     def summary(self) -> dict[str, Any]:
         """What was committed and what was lost, as far as this process knows."""
@@ -240,6 +249,12 @@ class Recorder:
         with self._guard("write"):
             if background.stop(_CLOSE_TIMEOUT_S):
                 writer.close(_CLOSE_TIMEOUT_S)
+            else:
+                waiting = max(background.waiting() - 1, 0) + 1
+                for _ in range(waiting):
+                    self._losses.add(
+                        "write", f"a write did not end within {_CLOSE_TIMEOUT_S:g} s of closing"
+                    )
 
     def __enter__(self) -> Self:
         return self
@@ -278,56 +293,69 @@ class Recorder:
 
     def _commit(self, record: StepRecord) -> None:
         with self._lock:
-            duplicate = record.step in self._committed
+            if record.step in self._committed:
+                self._lose("duplicate_commit", "the step is committed already", record.step)
+                return
+            rows = {table: record.rows(table) for table in (TRAJECTORIES, UPDATES)}
+            commit: dict[str, Any] = record.commit_columns() | {
+                "step": record.step,
+                "ranks_expected": self._world_size,
+                "time": time.time(),
+            }
+            batches = []
+            for table, columns in rows.items():
+                if columns:
+                    batch = Batch(table.name, self._next_seq(table), columns)
+                    batches.append(batch)
+                    commit[f"{table.name}_seq"] = batch.seq
+                    commit[f"{table.name}_rows"] = len(next(iter(columns.values())))
+            batches.append(self._one_row(STEPS, commit, record.step))
             self._committed.add(record.step)
-        if duplicate:
-            self._lose("duplicate_commit", "the step is committed already", record.step)
-            return
-        batches = []
-        commit: dict[str, Any] = record.commit_columns()
-        for table in (TRAJECTORIES, UPDATES):
-            if rows := record.rows(table):
-                batch = Batch(table.name, self._next_seq(table), rows)
-                batches.append(batch)
-                commit[f"{table.name}_seq"] = batch.seq
-                commit[f"{table.name}_rows"] = len(next(iter(rows.values())))
-        commit |= {
-            "step": record.step,
-            "ranks_expected": self._world_size,
-            "time": time.time(),
-        }
-        batches.append(self._one_row(STEPS, commit, record.step))
-        self._write(batches, record.step, commits=True)
+            job = self._submit(batches, record.step, commits=True)
+        if job is not None:
+            self._await(job, record.step)
 
-    def _log_row(self, table: Table, row: dict[str, Any], kind: LossKind) -> None:
+    def _log_row(
+        self, table: Table, row: dict[str, Any], kind: LossKind, *, needed: tuple[str, ...] = ()
+    ) -> None:
         step = row["step"]
         with self._guard(kind, step):
-            self._write([self._one_row(table, row, step)], step, commits=False)
+            with self._lock:
+                batch = self._one_row(table, row, step, needed)
+                job = self._submit([batch], step, commits=False)
+            if job is not None and self._strict:
+                self._await(job, step)
 
-    def _one_row(self, table: Table, row: dict[str, Any], step: int) -> Batch:
+    def _one_row(
+        self, table: Table, row: dict[str, Any], step: int, needed: tuple[str, ...] = ()
+    ) -> Batch:
         present = {
             name: [value.item() if hasattr(value, "item") else value]
             for name, value in row.items()
             if value is not None
         }
-        columns = to_columns(table, present, self._refuse_column(step))
-        if "step" not in columns:
-            raise RecordError(f"step {step!r} is not an integer")
+        refused: dict[str, str] = {}
+        columns = to_columns(table, present, refused.__setitem__)
+        for name in ("step", *needed):
+            if name not in columns:
+                raise RecordError(f"{name} = {row[name]!r}: {refused.get(name, 'is missing')}")
+        for name, why in refused.items():
+            self._refuse_column(step)(name, why)
         return Batch(table.name, self._next_seq(table), columns)
 
     def _next_seq(self, table: Table) -> int:
-        with self._lock:
-            self._seq[table.name] += 1
-            return self._seq[table.name] - 1
+        self._seq[table.name] += 1
+        return self._seq[table.name] - 1
 
-    def _write(self, batches: list[Batch], step: int, *, commits: bool) -> None:
+    def _submit(self, batches: list[Batch], step: int, *, commits: bool) -> Job | None:
+        """Hand batches over to be written; None when that is not possible, which is counted."""
         writer, background = self._writer, self._background
         if os.getpid() != self._pid:
             self._lose("forked", "a forked child process uses its parent's recorder", step)
-            return
+            return None
         if writer is None or background is None:
             self._lose("write", "the recorder is closed or could not open the run", step)
-            return
+            return None
 
         def work() -> None:
             try:
@@ -339,9 +367,10 @@ class Recorder:
         job = background.submit(work)
         if job is None:
             self._lose("queue_full", "64 writes are waiting for the disk", step)
-            return
-        if not commits and not self._strict:
-            return
+        return job
+
+    def _await(self, job: Job, step: int) -> None:
+        """Wait for a write as long as its time budget allows."""
         behind = self._late is not None and not self._late.wait(0)
         if behind or not job.wait(self._time_budget):
             self._late = job
@@ -364,6 +393,21 @@ def _as_step(step: Any) -> int:
     if number != step:
         raise RecordError(f"step {step!r} is not a whole number")
     return number
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise RecordError(f"{name} {value!r} is not a whole number") from None
+
+
+def _encodable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config as JSON knows it, before anything is written."""
+    try:
+        return dict(json.loads(to_json(dict(config))))
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"config cannot be written as JSON: {error}") from error
 
 
 def _is_of_update(column: str) -> bool:

@@ -1,6 +1,6 @@
 """Finds what is new in a run directory: reads each file on its own and names what is damaged."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mmhealth.runlog.layout import (
     list_folder,
     parse_segment,
 )
+from mmhealth.runlog.seal import is_being_written
 from mmhealth.runlog.segment import DamagedSegmentError, read_segment
 from mmhealth.runlog.tail import TailPosition, read_tail
 
@@ -59,13 +60,19 @@ class TableScan:
                 break
         return new
 
-    def gaps(self) -> list[tuple[Writer, int]]:
-        """For each writer how many sequence numbers are missing below the last one seen."""
-        numbers: dict[Writer, list[int]] = {}
+    def missing(self, last_seq: Mapping[Writer, int]) -> int:
+        """How many batches are missing: below the last one seen, or the last one announced."""
+        seen: dict[Writer, int] = {}
+        last = dict(last_seq)
         for key in self.keys:
-            numbers.setdefault(key.writer, []).append(key.seq)
-        missing = ((writer, max(seqs) + 1 - len(seqs)) for writer, seqs in sorted(numbers.items()))
-        return [(writer, count) for writer, count in missing if count]
+            seen[key.writer] = seen.get(key.writer, 0) + 1
+            last[key.writer] = max(key.seq, last.get(key.writer, -1))
+        return sum(last[writer] + 1 - seen.get(writer, 0) for writer in last)
+
+    def cut_off(self) -> dict[str, int]:
+        """Tails that nobody writes to any more and that end within a batch, with its bytes."""
+        ends = ((file, size) for file, size in self.unfinished.items() if size)
+        return {file: size for file, size in ends if not is_being_written(self.folder / file)}
 
     def _read(self, paths: list[Path], new: list[tuple[Key, pa.Table]]) -> bool:
         present = {path.name for path in paths}
@@ -84,6 +91,8 @@ class TableScan:
                     self.quarantined.setdefault(path.name, _reason_for_name(path))
             except FileNotFoundError:
                 return False
+            except OSError as error:
+                self.quarantined[path.name] = f"cannot be read: {error.strerror or error}"
         return True
 
     def _read_sealed(self, name: Sealed, new: list[tuple[Key, pa.Table]]) -> None:

@@ -1,10 +1,11 @@
 """Seal the tails that dead writers left behind."""
 
-import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from mmhealth.runlog.layout import OpenTail, list_tails
+from mmhealth.runlog.lock import try_lock
 from mmhealth.runlog.segment import seal_tail
 
 
@@ -12,22 +13,33 @@ def seal_orphans(run_dir: Path, wanted: Callable[[OpenTail], bool] = lambda _: T
     """Turn every wanted tail that no living process holds into a sealed segment.
 
     Returns the tails that were sealed. A tail that is being written is left alone: its writer holds
-    a lock on it, which ends with the process, however it dies.
+    a lock on it, which ends with the process, however it dies. Where the file system knows no locks
+    nothing is sealed: nobody can tell the living from the dead.
     """
     sealed = []
     for tail in list_tails(run_dir):
-        if wanted(tail) and _is_orphan(tail.path):
-            seal_tail(tail.path)
-            sealed.append(tail.path)
+        if not wanted(tail):
+            continue
+        try:
+            descriptor = os.open(tail.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            if try_lock(descriptor):
+                seal_tail(tail.path)
+                sealed.append(tail.path)
+        finally:
+            os.close(descriptor)
     return sealed
 
 
-def _is_orphan(path: Path) -> bool:
+def is_being_written(tail: Path) -> bool:
+    """Whether a living process holds the tail, as far as the file system can tell."""
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        descriptor = os.open(tail, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
-    return True
+    try:
+        return try_lock(descriptor) is not True
+    finally:
+        os.close(descriptor)

@@ -96,7 +96,8 @@ def seal_tail(path: Path) -> Path | None:
         read = read_tail(path, TailPosition())
     except FileNotFoundError:
         return None
-    sealed = write_segment(path.parent, name.writer, read.batches) if read.batches else None
+    batches = sorted(read.batches, key=lambda batch: batch[0])
+    sealed = write_segment(path.parent, name.writer, batches) if batches else None
     if read.damaged:
         path.replace(path.with_name(path.name + DAMAGED_SUFFIX))
     else:

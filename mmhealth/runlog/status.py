@@ -55,11 +55,18 @@ class RunStatus:
     """Trajectory rows that those steps' commits speak of."""
     rows_pending: int = 0
     """Rows that no commit speaks of (yet)."""
+    batches_orphaned: int = 0
+    """Batches that no commit speaks of, beyond the one that a dying writer may leave in a table."""
     rows_hidden: int = 0
     """Trajectory rows hidden by a later attempt."""
     quarantined: list[Quarantined] = field(default_factory=list)
     batches_missing: int = 0
     """Gaps in the writers' sequence numbers."""
+    cut_off: dict[str, int] = field(default_factory=dict)
+    """Tails of dead writers that end within a batch, with its bytes: at most one step, which was
+    being written. Not counted as loss."""
+    amendments_unmatched: int = 0
+    """Late values whose trajectory is not in the run."""
     losses: list[WriterLoss] = field(default_factory=list)
 
     @property
@@ -68,7 +75,9 @@ class RunStatus:
         return bool(
             self.quarantined
             or self.batches_missing
-            or self.rows_read < self.rows_present
+            or self.batches_orphaned
+            or self.amendments_unmatched
+            or any(item.rows_missing for item in self.incomplete)
             or any(loss.kind not in HARMLESS for loss in self.losses)
         )
 
@@ -81,6 +90,14 @@ class RunStatus:
             sentences.append(
                 f"{self.batches_missing} batches never arrived (gaps in the numbering)"
             )
+        if self.batches_orphaned:
+            sentences.append(f"{self.batches_orphaned} batches have lost the commit of their step")
+        if self.amendments_unmatched:
+            sentences.append(
+                f"{self.amendments_unmatched} late values fit no trajectory of the run"
+            )
+        for file, size in self.cut_off.items():
+            sentences.append(f"{file}: ends within a batch ({size} bytes), its writer is gone")
         for loss in self.losses:
             times = "once" if loss.count == 1 else f"{loss.count} times"
             sentences.append(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmhealth.errors import RecordError
 from mmhealth.estimators import log_ratio_histogram, merge_histograms
@@ -38,6 +39,7 @@ class StepRecord:
         self._parts: dict[str, list[dict[str, pa.Array]]] = {"trajectories": [], "updates": []}
         self._roles: Counter[str] = Counter()
         self._ids: list[pa.Array] = []
+        self._id_roles: list[pa.Array] = []
         self._scalars: dict[str, float] = {}
         self._histograms: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = {}
         self.nominal_batch: int | None = None
@@ -57,6 +59,7 @@ class StepRecord:
         """Add how trajectories were used in one optimizer step, numbered ``update`` (default 0).
 
         Without ``trajectory_id`` there must be one row for each trajectory added so far, in order.
+        Without a role each row has the role of its trajectory.
         """
         with self._guard("step", self.step):
             self._update(columns, update, role)
@@ -109,17 +112,20 @@ class StepRecord:
         rows = len(next(iter(arrays.values()))) if arrays else 0
         if not rows:
             return
+        self._drop_incomplete_ids(arrays)
         if "trajectory_id" not in arrays:
             known = sum(len(ids) for ids in self._ids)
             arrays["trajectory_id"] = integers(np.arange(known, known + rows))
         self._ids.append(arrays["trajectory_id"])
         self._roles += self._finish(TRAJECTORIES, arrays, rows, role)
+        self._id_roles.append(arrays["role"])
 
     def _update(self, columns: Columns, update: int | None, role: Role | None) -> None:
         arrays = to_columns(UPDATES, columns, self._refuse)
         rows = len(next(iter(arrays.values()))) if arrays else 0
         if not rows:
             return
+        self._drop_incomplete_ids(arrays)
         if "trajectory_id" not in arrays:
             known = pa.concat_arrays(self._ids) if self._ids else pa.array([], pa.int64())
             if len(known) != rows:
@@ -130,12 +136,31 @@ class StepRecord:
             arrays["trajectory_id"] = known
         if update is not None or "update" not in arrays:
             arrays["update"] = integers(np.full(rows, update or 0, np.int64))
+        if role is None and "role" not in arrays:
+            arrays["role"] = self._roles_of(arrays["trajectory_id"])
         self._finish(UPDATES, arrays, rows, role)
+
+    def _drop_incomplete_ids(self, arrays: dict[str, pa.Array]) -> None:
+        ids = arrays.get("trajectory_id")
+        if ids is not None and ids.null_count:
+            why = f"missing in {ids.null_count} of {len(ids)} rows; the rows are numbered instead"
+            self._refuse("trajectory_id", why)
+            del arrays["trajectory_id"]
+
+    def _roles_of(self, ids: pa.Array) -> pa.Array:
+        """The roles that trajectories were added with; ``used`` where they are not known."""
+        if set(self._roles) <= {"used"}:
+            return pa.repeat("used", len(ids))
+        known, roles = pa.concat_arrays(self._ids), pa.concat_arrays(self._id_roles)
+        if known.type != ids.type:
+            known, ids = known.cast(pa.string()), ids.cast(pa.string())
+        return roles.take(pc.index_in(ids, value_set=known)).fill_null("used")
 
     def _finish(
         self, table: Table, arrays: dict[str, pa.Array], rows: int, role: Role | None
     ) -> Counter[str]:
         if role is None and "role" in arrays:
+            arrays["role"] = arrays["role"].fill_null("used")
             counts = arrays["role"].value_counts().to_pylist()
             roles = Counter({count["values"]: count["counts"] for count in counts})
         else:

@@ -8,8 +8,9 @@ import polars as pl
 import pyarrow as pa
 
 from mmhealth.estimators import merge_histograms
+from mmhealth.runlog.amendments import amend
 from mmhealth.runlog.commits import Commit, StepKey
-from mmhealth.schema import AMENDMENTS, STEPS, TRAJECTORIES
+from mmhealth.schema import STEPS
 
 Histogram = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -95,37 +96,6 @@ def to_frame(parts: list[pa.Table]) -> pl.DataFrame:
     if not frames:
         return pl.DataFrame()
     return pl.concat(frames, how="diagonal_relaxed", rechunk=True)
-
-
-def amend(trajectories: pl.DataFrame, amendments: pl.DataFrame) -> pl.DataFrame:
-    """Fill in values that arrived late; for each trajectory and column the latest wins."""
-    if amendments.is_empty() or trajectories.is_empty():
-        return trajectories
-    latest = (
-        amendments.with_columns(pl.col("trajectory_id").cast(trajectories["trajectory_id"].dtype))
-        .sort("arrived_step", maintain_order=True)
-        .unique(["step", "rank", "trajectory_id", "column"], keep="last", maintain_order=True)
-    )
-    for name in latest["column"].unique(maintain_order=True).to_list():
-        late = latest.filter(pl.col("column") == name).select(
-            "step", "rank", "trajectory_id", pl.col("value").alias("_late")
-        )
-        trajectories = trajectories.join(
-            late, on=["step", "rank", "trajectory_id"], how="left", maintain_order="left"
-        )
-        value = pl.col("_late")
-        if TRAJECTORIES.kind(name) == "flag":
-            value = value.cast(pl.Boolean)
-        filled = pl.coalesce(value, pl.col(name)) if name in trajectories.columns else value
-        trajectories = trajectories.with_columns(filled.alias(name)).drop("_late")
-    return trajectories
-
-
-def empty_amendments() -> pl.DataFrame:
-    """No amendments, with the right columns."""
-    types = {"id": pl.Int64, "integer": pl.Int64, "real": pl.Float64, "text": pl.String}
-    schema = {column.name: types[column.kind] for column in AMENDMENTS.columns}
-    return pl.DataFrame(schema={**schema, "rank": pl.Int64, "attempt": pl.Int64})
 
 
 def _merge(commits: list[Commit]) -> dict[str, Histogram]:

@@ -6,7 +6,6 @@ number, length of the message, and a CRC-32 of all its bytes (those of the seal'
 as zeros), seeded with the CRC-32 of the schema. Nothing is decoded before its seal is verified.
 """
 
-import fcntl
 import os
 import re
 import struct
@@ -15,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+
+from mmhealth.runlog.lock import try_lock
 
 _CONTINUATION = b"\xff\xff\xff\xff"
 _PREFIX = struct.Struct("<4si")
@@ -32,8 +33,8 @@ def _seal(seq: int, size: int) -> bytes:
 class TailWriter:
     """Appends batches of one schema to one tail. Not thread-safe; raises OSError as it comes.
 
-    The file is locked (``flock``) as long as it is open: that is how `seal` tells a live tail from
-    an orphan.
+    The file is locked (``flock``) before it gets its name and as long as it is open: that is how a
+    live tail is told from an orphan.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -43,13 +44,16 @@ class TailWriter:
         self._scratch: _Scratch | None = None
         header = schema.serialize().to_pybytes()
         self._schema_checksum = zlib.crc32(header)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        hidden = path.with_name(f".{path.name}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._descriptor = os.open(hidden, flags, 0o644)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(self._descriptor)
             self._write(memoryview(header))
+            hidden.rename(path)
         except OSError:
             os.close(self._descriptor)
-            path.unlink(missing_ok=True)
+            hidden.unlink(missing_ok=True)
             raise
 
     def append(self, batch: pa.RecordBatch, seq: int, *, sync: bool = False) -> None:
@@ -133,8 +137,9 @@ class TailRead:
 def read_tail(path: Path, position: TailPosition) -> TailRead:
     """Read the whole batches behind ``position`` and move it forward.
 
-    A damaged batch is named and stepped over; where even its length is lost, the rest is named and
-    left. Raises FileNotFoundError when the tail has just been sealed.
+    Damaged stretches are named and stepped over, up to the next message that is whole. Bytes at the
+    end that are not a whole message are unfinished: being written, or cut off. Raises
+    FileNotFoundError when the tail has just been sealed.
     """
     with path.open("rb") as file:
         file.seek(position.offset)
@@ -143,25 +148,27 @@ def read_tail(path: Path, position: TailPosition) -> TailRead:
     if not position.schema and new:
         size = _framed_size(new)
         if size is None or size > len(new):
-            return _leave_rest(new, position, result)
+            _leave_rest(new, position, result)
+            return result
         position.schema = bytes(new[:size])
         position.offset += size
         new = new[size:]
+    seed = zlib.crc32(position.schema)
     while new:
-        framed = _framed_size(new)
-        seal = _SEAL.search(new[: min(framed, len(new))]) if framed else None
-        if seal is None or int(seal[2]) > len(new):
-            return _leave_rest(new, position, result)
-        seq, size = int(seal[1]), int(seal[2])
-        message = bytearray(new[:size])
-        message[seal.start(3) : seal.end(3)] = _BLANK
-        if zlib.crc32(message, zlib.crc32(position.schema)) != int(seal[3], 16):
-            if len(new) > size and not _CONTINUATION.startswith(bytes(new[size : size + 4])):
-                return _leave_rest(new, position, result, damaged=True)
-            result.damaged.append(f"batch at byte {position.offset} fails its checksum")
-        else:
-            stream = pa.ipc.open_stream(pa.py_buffer(position.schema + bytes(new[:size])))
-            result.batches.append((seq, stream.read_next_batch()))
+        message = _whole_message(new, seed)
+        if message is None:
+            skipped = _next_whole(new, seed)
+            if skipped is None:
+                _leave_rest(new, position, result)
+                return result
+            where = f"bytes {position.offset} to {position.offset + skipped}"
+            result.damaged.append(f"{where} are damaged and were stepped over")
+            position.offset += skipped
+            new = new[skipped:]
+            continue
+        seq, size = message
+        stream = pa.ipc.open_stream(pa.py_buffer(position.schema + bytes(new[:size])))
+        result.batches.append((seq, stream.read_next_batch()))
         position.offset += size
         new = new[size:]
     return result
@@ -177,15 +184,47 @@ def _framed_size(content: memoryview) -> int | None:
     return _PREFIX.size + int(size)
 
 
-def _leave_rest(
-    rest: memoryview, position: TailPosition, result: TailRead, *, damaged: bool = False
-) -> TailRead:
-    framed = _framed_size(rest)
-    sealed = framed is None or len(rest) < framed or _SEAL.search(rest[:framed]) is not None
-    begins = len(rest) < _PREFIX.size or framed is not None
-    growing = _CONTINUATION.startswith(bytes(rest[:4])) and begins and sealed
-    if growing and not damaged:
+def _whole_message(content: memoryview, seed: int) -> tuple[int, int] | None:
+    """Sequence number and length of the message that begins here, if its seal is right."""
+    framed = _framed_size(content)
+    seal = _SEAL.search(content[:framed]) if framed and framed <= len(content) else None
+    if seal is None or int(seal[2]) > len(content):
+        return None
+    message = bytearray(content[: int(seal[2])])
+    message[seal.start(3) : seal.end(3)] = _BLANK
+    if zlib.crc32(message, seed) != int(seal[3], 16):
+        return None
+    return int(seal[1]), int(seal[2])
+
+
+def _next_whole(content: memoryview, seed: int) -> int | None:
+    """Where the next whole message begins behind a damaged one."""
+    everything = bytes(content)
+    for seal in _SEAL.finditer(everything):
+        begin = everything.rfind(_CONTINUATION, 1, seal.start())
+        while begin > 0 and seal.start() - begin < _MAX_METADATA:
+            if _whole_message(content[begin:], seed) is not None:
+                return begin
+            begin = everything.rfind(_CONTINUATION, 1, begin)
+    return None
+
+
+def _leave_rest(rest: memoryview, position: TailPosition, result: TailRead) -> None:
+    """Name what cannot be read: unfinished if it may be the beginning of one message."""
+    if _may_be_growing(rest, seals_expected=1 if position.schema else 0):
         result.unfinished = len(rest)
     else:
-        result.damaged.append(f"{len(rest)} bytes from byte {position.offset} cannot be read")
-    return result
+        where = f"{len(rest)} bytes from byte {position.offset}"
+        result.damaged.append(f"{where} are damaged and cannot be read")
+
+
+def _may_be_growing(rest: memoryview, seals_expected: int) -> bool:
+    if not _CONTINUATION.startswith(bytes(rest[:4])):
+        return False
+    if len(rest) < _PREFIX.size:
+        return True
+    framed = _framed_size(rest)
+    seals = list(_SEAL.finditer(bytes(rest)))
+    if framed is None or len(seals) > seals_expected:
+        return False
+    return len(rest) < framed or (len(seals) == 1 and int(seals[0][2]) > len(rest))

@@ -20,6 +20,7 @@ from mmhealth.runlog.layout import (
     Writer,
     create_json,
     replace_json,
+    sync,
     tail_path,
     writer_path,
 )
@@ -83,7 +84,10 @@ class RunWriter:
         if step is not None:
             self._counts.steps += 1
             self._counts.last_step = step
-        self.publish()
+        try:
+            self.publish()
+        except OSError as error:
+            self._losses.add("write", f"the counts of this writer are out of date: {error}", step)
 
     def publish(self, *, force: bool = False, **more: Any) -> None:
         """Bring the writer's file up to date: when something was lost, or ``force``."""
@@ -101,7 +105,8 @@ class RunWriter:
             "losses": self._losses.as_json(),
             **more,
         }
-        replace_json(writer_path(self._run_dir, self._writer), content)
+        path = writer_path(self._run_dir, self._writer)
+        replace_json(path, content, durable=self._fsync)
 
     def in_background(self, work: Callable[[], None]) -> None:
         """Run something on the sealing thread."""
@@ -130,6 +135,8 @@ class RunWriter:
             folder.mkdir(parents=True, exist_ok=True)
             path = tail_path(folder, self._writer, batch.seq)
             tail = self._tails[table] = TailWriter(path, rows.schema)
+            if self._fsync:
+                sync(folder)
             self._schemas[table] = rows.schema
         tail.append(rows, batch.seq, sync=self._fsync)
         self._counts.rows[table] = self._counts.rows.get(table, 0) + rows.num_rows
@@ -148,7 +155,8 @@ class RunWriter:
         self._sealer.submit(seal)
 
     def _revive_if_removed(self) -> None:
-        if not any(tail.removed() for tail in self._tails.values()):
+        gone = [tail.removed() for tail in self._tails.values()]
+        if not any(gone) and (gone or (self._run_dir / RUN_FILE).exists()):
             return
         self._losses.add("run_removed", f"{self._run_dir} was removed while it was recorded")
         for tail in self._tails.values():

@@ -118,7 +118,9 @@ def test_a_late_value_returns_its_step_again(tmp_path: Path) -> None:
         assert first.trajectories["reward"].to_list() == [None, 2.0]
         rec.amend(0, 0, "reward", 5.0, arrived_step=3)
         rec.amend(0, 0, "success", 1, arrived_step=3)
-        [again] = run.tail().steps
+        rec.log_step(1, {"reward": [1.0]})
+        again = run.tail().steps[0]
+        assert again.step == 0
         assert again.trajectories["reward"].to_list() == [5.0, 2.0]
         assert again.trajectories["success"].to_list() == [True, True]
 

@@ -82,7 +82,7 @@ def test_every_flipped_bit_is_noticed_and_nothing_wrong_is_read(tail: Path, tmp_
         flipped.write_bytes(damaged)
         read = read_tail(flipped, TailPosition())
         assert len(read.batches) < 3
-        assert read.damaged or read.unfinished
+        assert read.damaged or (read.unfinished and len(read.batches) == 2)
         for _, batch in read.batches:
             assert str(batch.to_pylist()) == str(BATCH.to_pylist())
 
@@ -94,7 +94,7 @@ def test_a_damaged_batch_is_stepped_over(tail: Path) -> None:
     tail.write_bytes(content)
     read = read_tail(tail, TailPosition())
     assert len(read.batches) == 2
-    assert "checksum" in read.damaged[0]
+    assert "stepped over" in read.damaged[0]
 
 
 def test_garbage_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""Everything that has been read of a run directory so far."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from mmhealth.runlog.commits import Commit, Commits, StepKey
+from mmhealth.runlog.layout import Writer, list_writers, writer_path
+from mmhealth.runlog.scan import Key, TableScan
+from mmhealth.runlog.stepdata import to_frame, with_writer
+from mmhealth.schema import TABLES
+
+
+class Holdings:
+    """Batches, commits and writers' files; `refresh` takes in what is new."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.scans = {table: TableScan(path / table) for table in TABLES}
+        self.batches: dict[str, dict[Key, pa.Table]] = {table: {} for table in TABLES}
+        self.commits = Commits()
+        self.writers: dict[Writer, dict[str, Any]] = {}
+        """Content of each writer's own file."""
+        self.unusable_writers: dict[str, str] = {}
+        """Writers' files that cannot be read, with the reason."""
+        self.changed: set[StepKey] = set()
+        """Steps whose data changed since somebody cleared this."""
+        self._owners: dict[tuple[str, Key], StepKey] = {}
+
+    def refresh(self) -> bool:
+        """Read what is new; say whether there was anything. Commits come first: what they speak
+        of was written before them."""
+        new = self._read_writers()
+        for table in ("steps", *(name for name in TABLES if name != "steps")):
+            for key, rows in self.scans[table].poll():
+                new = True
+                self.batches[table][key] = rows
+                self._take_in(table, key, rows)
+        return new
+
+    def frame(self, table: str) -> pl.DataFrame:
+        """All rows of a table, committed or not, in order of attempt, rank and number."""
+        batches = sorted(
+            self.batches[table].items(),
+            key=lambda item: (item[0].writer.attempt, item[0].writer.rank, item[0].seq),
+        )
+        return to_frame([with_writer(rows, key.writer) for key, rows in batches])
+
+    def committed_frame(self, table: str, keys: list[StepKey]) -> pl.DataFrame:
+        """Rows of these steps, in order of step, rank, and as logged."""
+        parts = [
+            with_writer(self.batches[table][batch], commit.writer)
+            for key in keys
+            for _, commit in sorted(self.commits.by_step[key].items())
+            if (batch := commit.key(table)) in self.batches[table] and batch is not None
+        ]
+        return to_frame(parts)
+
+    def _take_in(self, table: str, key: Key, rows: pa.Table) -> None:
+        if table == "steps":
+            for row in rows.to_pylist():
+                commit = Commit(key.writer, row["step"], row)
+                step = self.commits.add(commit)
+                self.changed.add(step)
+                for name in ("trajectories", "updates"):
+                    if (batch := commit.key(name)) is not None:
+                        self._owners[(name, batch)] = step
+        elif table in ("trajectories", "updates"):
+            if step_key := self._owners.get((table, key)):
+                self.changed.add(step_key)
+        elif table == "amendments":
+            late = set(rows["step"].to_pylist())
+            self.changed |= {step for step in self.commits.by_step if step.step in late}
+
+    def _read_writers(self) -> bool:
+        new = False
+        for writer in list_writers(self.path):
+            path = writer_path(self.path, writer)
+            file = str(path.relative_to(self.path))
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+                start = content.get("start_step")
+                start = None if start is None else int(start)
+            except (OSError, ValueError, TypeError, AttributeError) as error:
+                self.unusable_writers[file] = f"cannot be read: {error}"
+                continue
+            self.unusable_writers.pop(file, None)
+            if content != self.writers.get(writer):
+                self.writers[writer] = content
+                new = True
+                if start is not None:
+                    self.commits.declare_start(writer.attempt, start)
+        return new

@@ -89,8 +89,20 @@ def _to_array(values: Any, kind: Kind | None) -> pa.Array:
         array = _from_numpy(values)
     else:
         array = values if isinstance(values, pa.Array) else _from_list(values)
+    if kind is not None and pa.types.is_null(array.type):
+        return pa.nulls(len(array), _NULL_TYPES[kind])
     return _CASTS[kind](array)
 
+
+_NULL_TYPES: dict[Kind, pa.DataType] = {
+    "id": pa.int64(),
+    "integer": pa.int64(),
+    "real": pa.float64(),
+    "flag": pa.bool_(),
+    "text": pa.string(),
+    "integers": pa.list_(pa.int64()),
+}
+"""What a column of nothing but nulls is stored as."""
 
 _PYTHON_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
@@ -181,8 +193,6 @@ def _is_number(dtype: pa.DataType) -> bool:
 
 
 def _refuse(array: pa.Array, expected: str) -> pa.Array:
-    if array.null_count == len(array):
-        return array.cast(pa.null()) if pa.types.is_null(array.type) else array
     raise RecordError(f"{array.type} where {expected} were expected")
 
 

@@ -179,8 +179,10 @@ class Recorder:
             use = {name: trajectories[name] for name in trajectories if _is_of_update(name)}
             shared = ("trajectory_id", "role")
             sampled = {name: trajectories[name] for name in trajectories if name not in use}
-            rows = len(next(iter(use.values()))) if use else 0
-            record.add(sampled or {"trajectory_id": range(rows)})
+            if use and not sampled:
+                sized = (len(column) for column in use.values() if hasattr(column, "__len__"))
+                sampled = {"trajectory_id": range(next(sized, 1))}
+            record.add(sampled)
             if use:
                 both = {name: trajectories[name] for name in shared if name in trajectories}
                 record.update(use | both)

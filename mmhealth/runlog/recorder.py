@@ -1,10 +1,7 @@
 """The Recorder: what a training loop holds."""
 
 import atexit
-import json
-import operator
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +14,10 @@ import pyarrow as pa
 
 from mmhealth._version import __version__
 from mmhealth.errors import RecordError
+from mmhealth.runlog.arguments import encodable, one_of, seconds, step_number, whole_number
 from mmhealth.runlog.attempt import claim_attempt
-from mmhealth.runlog.background import Background, Job
 from mmhealth.runlog.columns import to_columns, warm_up
+from mmhealth.runlog.delivery import Delivery
 from mmhealth.runlog.layout import to_json
 from mmhealth.runlog.losses import Losses, LossKind
 from mmhealth.runlog.seal import seal_orphans
@@ -32,7 +30,6 @@ from mmhealth.schema import (
     LOSS_RATIOS,
     SCHEMA_VERSION,
     STEPS,
-    TABLES,
     TRAJECTORIES,
     UPDATES,
     Table,
@@ -88,32 +85,22 @@ class Recorder:
         segment_bytes: int = 32 << 20,
         strict: bool = False,
     ) -> None:
-        rank, world_size = _whole("rank", rank), _whole("world_size", world_size)
-        attempt = None if attempt is None else _whole("attempt", attempt)
-        start_step = None if start_step is None else _whole("start_step", start_step)
-        if not 0 <= rank < world_size:
+        rank = whole_number("rank", rank)
+        world_size = whole_number("world_size", world_size, least=1)
+        if rank >= world_size:
             raise RecordError(f"rank {rank} is not one of world_size {world_size}")
-        if attempt is not None and attempt < 0:
-            raise RecordError(f"attempt {attempt} is negative")
-        if not isinstance(time_budget, int | float) or not time_budget > 0:
-            raise RecordError(f"time_budget {time_budget!r} is not a positive number of seconds")
-        if loss_ratio not in LOSS_RATIOS:
-            raise RecordError(f"loss_ratio {loss_ratio!r} is not one of {', '.join(LOSS_RATIOS)}")
-        if durability not in ("process", "fsync"):
-            raise RecordError(f"durability {durability!r} is neither 'process' nor 'fsync'")
+        attempt = None if attempt is None else whole_number("attempt", attempt)
+        start_step = None if start_step is None else whole_number("start_step", start_step)
+        time_budget = seconds("time_budget", time_budget)
+        one_of("loss_ratio", loss_ratio, LOSS_RATIOS)
+        one_of("durability", durability, ("process", "fsync"))
         self.run_dir = Path(run_dir).absolute()
         self._world_size = world_size
         self._nominal_batch = nominal_batch
-        self._time_budget = min(time_budget, threading.TIMEOUT_MAX)
         self._strict = strict
         self._losses = Losses()
-        self._seq = dict.fromkeys(TABLES, 0)
         self._committed: set[int] = set()
-        self._lock = threading.RLock()
-        self._pid = os.getpid()
-        self._late: Job | None = None
-        self._writer: RunWriter | None = None
-        self._background: Background | None = None
+        self._delivery: Delivery | None = None
         run = {
             "schema_version": SCHEMA_VERSION,
             "run_id": uuid.uuid4().hex,
@@ -123,14 +110,14 @@ class Recorder:
             "loss_ratio": loss_ratio,
             "grad_norm": grad_norm,
             "nominal_batch": nominal_batch,
-            "config": _encodable(config or {}),
+            "config": encodable(config or {}),
         }
         self._opening = True
         with self._guard("write", start_step):
             open_run_files(self.run_dir, run)
             about = {**describe_process(), "world_size": world_size, "start_step": start_step}
             writer = claim_attempt(self.run_dir, rank, world_size, attempt, about)
-            self._writer = RunWriter(
+            run_writer = RunWriter(
                 self.run_dir,
                 writer,
                 run=run,
@@ -139,10 +126,12 @@ class Recorder:
                 fsync=durability == "fsync",
                 segment_bytes=segment_bytes,
             )
-            self._writer.in_background(
+            run_writer.in_background(
                 lambda: _seal_older(self.run_dir, rank, writer.attempt, self._losses)
             )
-            self._background = Background("mmhealth-write", limit=64)
+            self._delivery = Delivery(
+                run_writer, self._losses, time_budget=time_budget, strict=strict
+            )
             atexit.register(self.close)
             warm_up()
         self._opening = False
@@ -152,7 +141,7 @@ class Recorder:
         """Record one step in pieces; committed when the block is left without an exception."""
         number = None
         with self._guard("step"):
-            number = _as_step(step)
+            number = step_number(step)
         record = StepRecord(number or 0, self._refuse_column(number), self._guard)
         record.nominal_batch = nominal_batch if nominal_batch is not None else self._nominal_batch
         yield record
@@ -243,20 +232,12 @@ class Recorder:
 
     def close(self) -> None:
         """Seal the open tails and leave the final counts. Called again, does nothing."""
-        background, writer = self._background, self._writer
-        self._background = self._writer = None
-        if background is None or writer is None or os.getpid() != self._pid:
+        delivery, self._delivery = self._delivery, None
+        if delivery is None or delivery.in_other_process():
             return
         atexit.unregister(self.close)
         with self._guard("write"):
-            if background.stop(_CLOSE_TIMEOUT_S):
-                writer.close(_CLOSE_TIMEOUT_S)
-            else:
-                waiting = max(background.waiting() - 1, 0) + 1
-                for _ in range(waiting):
-                    self._losses.add(
-                        "write", f"a write did not end within {_CLOSE_TIMEOUT_S:g} s of closing"
-                    )
+            delivery.close(_CLOSE_TIMEOUT_S)
 
     def __enter__(self) -> Self:
         return self
@@ -293,10 +274,21 @@ class Recorder:
 
         return refuse
 
+    def _open(self, step: int) -> Delivery | None:
+        """The way to the disk; None, which is counted, where there is none."""
+        if self._delivery is None:
+            why = "the recorder is closed or could not open the run"
+            if self._strict:
+                raise RecordError(f"step {step}: {why}")
+            self._losses.add("write", why, step)
+        return self._delivery
+
     def _commit(self, record: StepRecord) -> None:
-        with self._lock:
+        if (delivery := self._open(record.step)) is None:
+            return
+        with delivery.lock:
             if record.step in self._committed:
-                self._lose("duplicate_commit", "the step is committed already", record.step)
+                delivery.lose("duplicate_commit", "the step is committed already", record.step)
                 return
             rows = {table: record.rows(table) for table in (TRAJECTORIES, UPDATES)}
             commit: dict[str, Any] = record.commit_columns() | {
@@ -307,30 +299,34 @@ class Recorder:
             batches = []
             for table, columns in rows.items():
                 if columns:
-                    batch = Batch(table.name, self._next_seq(table), columns)
+                    batch = Batch(table.name, delivery.next_seq(table), columns)
                     batches.append(batch)
                     commit[f"{table.name}_seq"] = batch.seq
                     commit[f"{table.name}_rows"] = len(next(iter(columns.values())))
-            batches.append(self._one_row(STEPS, commit, record.step))
+            columns = self._one_row(STEPS, commit, record.step)
+            batches.append(Batch(STEPS.name, delivery.next_seq(STEPS), columns))
             self._committed.add(record.step)
-            job = self._submit(batches, record.step, commits=True)
-        if job is not None:
-            self._await(job, record.step)
+            job = delivery.submit(batches, record.step, commits=True)
+        if job is not None and not delivery.wait(job, record.step):
+            self._committed.discard(record.step)
 
     def _log_row(
         self, table: Table, row: dict[str, Any], kind: LossKind, *, needed: tuple[str, ...] = ()
     ) -> None:
         step = row["step"]
         with self._guard(kind, step):
-            with self._lock:
-                batch = self._one_row(table, row, step, needed)
-                job = self._submit([batch], step, commits=False)
+            columns = self._one_row(table, row, step, needed)
+            if (delivery := self._open(step)) is None:
+                return
+            with delivery.lock:
+                batch = Batch(table.name, delivery.next_seq(table), columns)
+                job = delivery.submit([batch], step, commits=False)
             if job is not None and self._strict:
-                self._await(job, step)
+                delivery.wait(job, step)
 
     def _one_row(
         self, table: Table, row: dict[str, Any], step: int, needed: tuple[str, ...] = ()
-    ) -> Batch:
+    ) -> dict[str, pa.Array]:
         present = {
             name: [value.item() if hasattr(value, "item") else value]
             for name, value in row.items()
@@ -343,73 +339,7 @@ class Recorder:
                 raise RecordError(f"{name} = {row[name]!r}: {refused.get(name, 'is missing')}")
         for name, why in refused.items():
             self._refuse_column(step)(name, why)
-        return Batch(table.name, self._next_seq(table), columns)
-
-    def _next_seq(self, table: Table) -> int:
-        self._seq[table.name] += 1
-        return self._seq[table.name] - 1
-
-    def _submit(self, batches: list[Batch], step: int, *, commits: bool) -> Job | None:
-        """Hand batches over to be written; None when that is not possible, which is counted."""
-        writer, background = self._writer, self._background
-        if os.getpid() != self._pid:
-            self._lose("forked", "a forked child process uses its parent's recorder", step)
-            return None
-        if writer is None or background is None:
-            self._lose("write", "the recorder is closed or could not open the run", step)
-            return None
-
-        def work() -> None:
-            try:
-                writer.write(batches, step if commits else None)
-            except (OSError, pa.ArrowException) as error:
-                self._losses.add("write", f"{type(error).__name__}: {error}", step)
-                raise
-
-        job = background.submit(work)
-        if job is None:
-            self._lose("queue_full", "64 writes are waiting for the disk", step)
-        return job
-
-    def _await(self, job: Job, step: int) -> None:
-        """Wait for a write as long as its time budget allows."""
-        behind = self._late is not None and not self._late.wait(0)
-        if behind or not job.wait(self._time_budget):
-            self._late = job
-            self._lose("over_budget", f"a write took over {self._time_budget} s", step)
-        elif job.error is not None:
-            self._committed.discard(step)
-            if self._strict:
-                raise RecordError(str(job.error)) from job.error
-
-    def _lose(self, kind: LossKind, why: str, step: int | None) -> None:
-        if self._strict:
-            raise RecordError(f"step {step}: {why}")
-        self._losses.add(kind, why, step)
-        if self._background and self._writer and os.getpid() == self._pid:
-            self._background.submit(self._writer.publish)
-
-
-def _as_step(step: Any) -> int:
-    number = int(step)
-    if number != step:
-        raise RecordError(f"step {step!r} is not a whole number")
-    return number
-
-
-def _whole(name: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise RecordError(f"{name} {value!r} is not a whole number") from None
-
-
-def _encodable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as JSON knows it, before anything is written."""
-    try:
-        return dict(json.loads(to_json(dict(config))))
-    except (TypeError, ValueError) as error:
-        raise RecordError(f"config cannot be written as JSON: {error}") from error
+        return columns
 
 
 def _is_of_update(column: str) -> bool:

@@ -1,0 +1,49 @@
+"""Checks what a recorder is told, before anything is written."""
+
+import json
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from mmhealth.errors import RecordError
+from mmhealth.runlog.layout import to_json
+
+
+def whole_number(name: str, value: Any, *, least: int = 0) -> int:
+    """An integer, also from NumPy or torch. Raises RecordError."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise RecordError(f"{name} {value!r} is not a whole number") from None
+    if number < least:
+        raise RecordError(f"{name} {number} is less than {least}")
+    return number
+
+
+def step_number(step: Any) -> int:
+    """A step; whole floats pass. Raises what `int` raises, or RecordError."""
+    number = int(step)
+    if number != step:
+        raise RecordError(f"step {step!r} is not a whole number")
+    return number
+
+
+def one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """Raise RecordError unless ``value`` is known."""
+    if value not in known:
+        raise RecordError(f"{name} {value!r} is not one of {', '.join(known)}")
+
+
+def seconds(name: str, value: Any) -> float:
+    """A positive number, infinity included. Raises RecordError."""
+    if not isinstance(value, int | float) or not value > 0:
+        raise RecordError(f"{name} {value!r} is not a positive number of seconds")
+    return float(value)
+
+
+def encodable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config as JSON knows it. Raises RecordError."""
+    try:
+        return dict(json.loads(to_json(dict(config))))
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"config cannot be written as JSON: {error}") from error

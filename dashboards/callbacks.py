@@ -17,6 +17,7 @@ from mmhealth.figures import (
     ess_figure,
     gini_figure,
     groups_figure,
+    heldout_figure,
     horizon_figure,
     reward_ess_figure,
 )
@@ -134,6 +135,7 @@ def _figures(
 
     figures = {
         "ess": over_steps("ess", ess_figure, policy, basis=basis),
+        "heldout": over_steps("heldout", heldout_figure),
         "reward_ess": over_steps("reward_ess", reward_ess_figure, basis=single),
         "gini": over_steps("gini", gini_figure, policy),
         "entropy": over_steps("entropy", entropy_figure, policy),

@@ -10,7 +10,7 @@ from mmhealth.dashboards.urlstate import DEFAULT_BASIS
 from mmhealth.dashboards.watcher import RunWatcher
 from mmhealth.figures import CAPTIONS, CONFIG, empty_figure
 
-TIMELINE_FIGURES = ("ess", "reward_ess", "gini", "entropy", "groups")
+TIMELINE_FIGURES = ("ess", "heldout", "reward_ess", "gini", "entropy", "groups")
 """Figures over steps: a click chooses the step."""
 
 PAGE_INTERVAL_MS = 1000
@@ -33,7 +33,7 @@ def build_layout(watchers: Sequence[RunWatcher], note: str | None) -> Any:
             dcc.Interval(id="tick", interval=PAGE_INTERVAL_MS),
             *[
                 dcc.Store(id=name)
-                for name in ("seen", "revision", "beat", "theme", "query", "sent")
+                for name in ("seen", "revision", "followed", "beat", "theme", "query", "sent")
             ],
             dcc.Store(id="zoom", data={}),
             dcc.Store(id="system-theme", data="light"),
@@ -154,6 +154,7 @@ def _charts() -> Any:
     return html.Div(
         [
             _panel("ess", "wide"),
+            _panel("heldout", "wide"),
             alerts,
             _panel("reward_ess"),
             _panel("gini"),

@@ -18,23 +18,27 @@ def register_step_callbacks(app: Dash, watchers: Sequence[RunWatcher]) -> None:
     @app.callback(
         Output("step", "value"),
         Output("latest", "value"),
+        Output("followed", "data"),
         Input("step", "value"),
         Input("latest", "value"),
         Input("revision", "data"),
         *[Input(name, "clickData") for name in TIMELINE_FIGURES],
         State("runs", "value"),
+        State("followed", "data"),
     )
     def choose_step(value: int | None, latest: list[str], _revision: str, *rest: Any) -> Any:
-        newest = _newest([watcher.snapshot for watcher in watchers], rest[-1])
+        names, followed = rest[-2:]
+        newest = _newest([watcher.snapshot for watcher in watchers], names)
         source = ctx.triggered_id
         if source in TIMELINE_FIGURES:
             clicked = ctx.triggered[0]["value"]
-            return (int(clicked["points"][0]["x"]), []) if clicked else (no_update, no_update)
-        if source == "step" and value is not None:
-            return no_update, (latest if value == newest and latest else [])
-        if latest and newest is not None and value != newest:
-            return newest, no_update
-        return no_update, no_update
+            chosen = (int(clicked["points"][0]["x"]), []) if clicked else (no_update, no_update)
+            return *chosen, no_update
+        if source != "latest" and value is not None and value not in (followed, newest):
+            return no_update, [] if latest else no_update, no_update
+        if latest and newest is not None:
+            return no_update if value == newest else newest, no_update, newest
+        return no_update, no_update, no_update
 
     @app.callback(
         Output("lorenz", "figure"),

@@ -16,6 +16,7 @@ from mmhealth.estimators import HorizonMatrix
 from mmhealth.figures import RunView
 from mmhealth.health import Monitor, Policy, Verdict, judge_run
 from mmhealth.health.contribution import StepContribution, step_contribution
+from mmhealth.health.heldout import SampledHorizons, final_horizons, held_out_course
 from mmhealth.health.timeline import SCHEMA
 from mmhealth.runlog import Run, RunStatus
 
@@ -69,6 +70,7 @@ class RunWatcher:
         self._lock = threading.Lock()
         self._run: _CountingRun | None = None
         self._monitor: Monitor | None = None
+        self._sampled: SampledHorizons | None = None
         self._identity: tuple[int, int] | None = None
         self._seen = 0
         self._stop = threading.Event()
@@ -96,6 +98,7 @@ class RunWatcher:
                 self._open()
                 assert self._monitor is not None
                 assert self._run is not None
+                assert self._sampled is not None
                 if self.snapshot.state in ("waiting", "unreadable"):
                     self._say("reading", "reading the run")
                 self._monitor.poll()
@@ -108,7 +111,7 @@ class RunWatcher:
                 return
             if self._run.revision != self._seen or self.snapshot.state != "watching":
                 self._seen = self._run.revision
-                self._publish(self._monitor, self._run)
+                self._publish(self._monitor, self._run, self._sampled)
 
     def step(self, step: int) -> StepContribution | None:
         """The trajectories of a step; None where there is none, or while the run is being read."""
@@ -148,10 +151,11 @@ class RunWatcher:
         if self._monitor is None or identity != self._identity:
             self._run = _CountingRun(self.path)
             self._monitor = Monitor(self._run, self.policy)
+            self._sampled = SampledHorizons(self._run)
             self._identity = identity
             self._seen = -1
 
-    def _publish(self, monitor: Monitor, run: Run) -> None:
+    def _publish(self, monitor: Monitor, run: Run, sampled: SampledHorizons) -> None:
         old = self.snapshot
         verdict = judge_run(monitor)
         view = RunView(
@@ -160,7 +164,9 @@ class RunWatcher:
             tuple(replace(alert) for alert in monitor.alerts),
             monitor.timeline.reasons(),
             old.view.number,
+            held_out_course(run.evaluations),
         )
+        horizons = final_horizons(run.evaluations, lambda: sampled.up_to(view.timeline))
         self.snapshot = Snapshot(
             view,
             "watching",
@@ -168,7 +174,7 @@ class RunWatcher:
             old.revision + 1,
             verdict,
             run.status(),
-            latest_horizons(run.evaluations, _sampled_horizons(run, verdict.step)),
+            horizons.matrix,
         )
 
     def _say(self, state: WatchState, message: str) -> None:
@@ -184,35 +190,6 @@ def _import_pandas() -> None:
     """
     with contextlib.suppress(ImportError):
         importlib.import_module("pandas")
-
-
-def latest_horizons(evaluations: pl.DataFrame, sampled: list[int]) -> HorizonMatrix:
-    """The matrix of each regime's and horizon's latest evaluations of the run's own policy.
-
-    Those without ``train_horizons`` count for the horizons that were ``sampled``, if any.
-    """
-    if evaluations.is_empty() or "eval_horizon" not in evaluations.columns:
-        return HorizonMatrix(())
-    known = evaluations
-    if "policy_id" in known.columns:
-        known = known.filter(pl.col("policy_id").is_null())
-    given = pl.col("train_horizons") if "train_horizons" in known.columns else pl.lit(None)
-    regime = pl.coalesce(given.cast(pl.List(pl.Int64)), pl.lit(sampled or None, pl.List(pl.Int64)))
-    names = ("train_horizons", "eval_horizon", "episodes", "successes")
-    known = known.with_columns(train_horizons=regime).drop_nulls(list(names))
-    known = known.filter(pl.col("train_horizons").list.len() > 0)
-    latest = known.filter(
-        pl.col("step") == pl.col("step").max().over("train_horizons", "eval_horizon")
-    )
-    return HorizonMatrix.from_rows(latest.select(names).iter_rows())
-
-
-def _sampled_horizons(run: Run, step: int | None) -> list[int]:
-    """Horizons of the latest step: what the policy is trained at now."""
-    data = None if step is None else run.step_data(step)
-    if data is None or "horizon" not in data.trajectories.columns:
-        return []
-    return [int(horizon) for horizon in data.trajectories["horizon"].drop_nulls().unique().sort()]
 
 
 def watch_runs(

@@ -6,6 +6,7 @@ not be computed is a gap, and where nothing could the figure says why.
 
 from mmhealth.figures.captions import CAPTIONS, Caption
 from mmhealth.figures.decimation import Window
+from mmhealth.figures.heldout import heldout_figure
 from mmhealth.figures.horizon import horizon_figure
 from mmhealth.figures.lorenz import lorenz_figure
 from mmhealth.figures.runs import RunView
@@ -34,6 +35,7 @@ __all__ = [
     "ess_figure",
     "gini_figure",
     "groups_figure",
+    "heldout_figure",
     "horizon_figure",
     "lorenz_figure",
     "reward_ess_figure",

@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 
 from mmhealth.figures.runs import RunView
-from mmhealth.figures.style import PALETTES, Theme, safe_text, translucent
+from mmhealth.figures.style import PALETTES, Theme, safe_text
 from mmhealth.health import Alert, Policy, Rule
 from mmhealth.health.alerts import SEVERITIES, Severity
 
@@ -65,7 +65,10 @@ Line = tuple[dict[str, Any], dict[str, Any]]
 
 
 def threshold_lines(policy: Policy, metric: str, theme: Theme, suffix: str) -> list[Line]:
-    """Lines at the fixed thresholds of a metric's rules; of rules at the same one, the gravest."""
+    """Lines at the fixed thresholds of a metric's rules; of rules at the same one, the gravest.
+
+    Their words stand in the right margin, where no curve is.
+    """
     gravest: dict[tuple[str, float], Rule] = {}
     for rule in policy.rules:
         value = rule.below if rule.below is not None else rule.above
@@ -75,15 +78,10 @@ def threshold_lines(policy: Policy, metric: str, theme: Theme, suffix: str) -> l
         other = gravest.get(key)
         if other is None or _rank(rule.severity) > _rank(other.severity):
             gravest[key] = rule
-    return [
-        _line(rule, side, value, theme=theme, suffix=suffix, words_at=0.01 + 0.2 * place)
-        for place, ((side, value), rule) in enumerate(gravest.items())
-    ]
+    return [_line(rule, side, value, theme, suffix) for (side, value), rule in gravest.items()]
 
 
-def _line(
-    rule: Rule, side: str, value: float, *, theme: Theme, suffix: str, words_at: float
-) -> Line:
+def _line(rule: Rule, side: str, value: float, theme: Theme, suffix: str) -> Line:
     palette = PALETTES[theme]
     colour = palette.critical if rule.severity == "critical" else palette.warning
     percent = rule.metric.startswith("ess_") or rule.metric.endswith("_share")
@@ -100,15 +98,16 @@ def _line(
         "layer": "above",
     }
     words = {
-        "text": f"alert {side} {number}",
+        "text": f"{'&lt;' if side == 'below' else '&gt;'} {number}",
+        "hovertext": safe_text(f"{rule.severity} alert {side} {number}: {rule.name}"),
         "showarrow": False,
         "xref": "paper",
-        "x": words_at,
+        "x": 1,
         "xanchor": "left",
+        "xshift": 2,
         "yref": f"y{suffix}",
         "y": value,
-        "yanchor": "bottom",
+        "yanchor": "middle",
         "font": {"color": colour, "size": 11},
-        "bgcolor": translucent(palette.paper, 0.75),
     }
     return shape, words

@@ -19,6 +19,11 @@ CAPTIONS: dict[str, Caption] = {
         "Share of the sampled trajectories that effectively make the update.",
         "Good: steady, and well above the dashed alert line.",
     ),
+    "heldout": Caption(
+        "Held-out success",
+        "Success on held-out episodes, 15-step mean (bold) and its stall; dotted: ESS alerts fire.",
+        "Good: rising, or solved.",
+    ),
     "gini": Caption(
         "Inequality of gradient norms",
         "Gini coefficient: 0 when all trajectories contribute alike, near 1 when one holds all.",

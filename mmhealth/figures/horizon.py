@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 
 from mmhealth.estimators import HorizonMatrix
 from mmhealth.figures.style import PALETTES, Theme, axis, empty_figure, make_figure, safe_text
+from mmhealth.health.heldout import matrix_rows
 
 _SMALL = "<br><span style='font-size:11px'>{}</span>"
 
@@ -16,18 +17,15 @@ def horizon_figure(matrices: Mapping[str, HorizonMatrix], *, theme: Theme = "lig
     ``matrices`` by name of the run; a regime that several runs share has a row for each.
     """
     palette = PALETTES[theme]
-    regimes = [regime for matrix in matrices.values() for regime in matrix.regimes]
-    rows = [(name, regime) for name, matrix in matrices.items() for regime in matrix.regimes]
-    rows.sort(key=lambda row: (len(row[1]), row[1]))
+    rows = matrix_rows(matrices)
     horizons = sorted({h for matrix in matrices.values() for h in matrix.horizons})
     if not rows:
         return empty_figure(
             "insufficient data: no evaluation is logged with train_horizons and eval_horizon", theme
         )
     labels, rates, texts, hovers = [], [], [], []
-    for name, regime in rows:
+    for name, regime, several in rows:
         trained = ", ".join(map(str, regime))
-        several = regimes.count(regime) > 1
         labels.append(
             f"{safe_text(name, 22)}<br>at {trained}" if several else f"trained at<br>{trained}"
         )

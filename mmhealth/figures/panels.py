@@ -12,7 +12,8 @@ from mmhealth.figures.alerts import alert_marks, threshold_lines
 from mmhealth.figures.decimation import Window, decimate_window
 from mmhealth.figures.runs import RunView, partly_empty, why_empty
 from mmhealth.figures.style import (
-    LEGEND,
+    LINE_MARGIN,
+    MARGIN,
     PALETTES,
     Theme,
     axis,
@@ -24,6 +25,9 @@ from mmhealth.figures.style import (
     translucent,
 )
 from mmhealth.health import Policy
+
+_HEADING, _BETWEEN = 0.055, 0.035
+"""Parts of the height, where there are several panels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +59,11 @@ def timeline_figure(
     notes: list[dict[str, Any]] = []
     layout: dict[str, Any] = {}
     named: set[str] = set()
-    height = (1 - 0.1 * (len(panels) - 1)) / len(panels)
+    heading = _HEADING if len(panels) > 1 else 0.0
+    height = (1 - _BETWEEN * (len(panels) - 1)) / len(panels) - heading
     for number, panel in enumerate(panels):
         suffix = "" if number == 0 else str(number + 1)
-        top = 1 - number * (height + 0.1)
+        top = 1 - heading - number * (height + heading + _BETWEEN)
         y_axis = panel.axis | {"domain": [max(top - height, 0), top], "anchor": "x"}
         if panel.percent:
             y_axis |= {"range": [0, 1.02], "tickformat": ".0%"}
@@ -79,9 +84,8 @@ def timeline_figure(
                 shapes.append(shape)
                 notes.append(text)
     layout["xaxis"] = step_axis(runs, theme) | {"anchor": f"y{len(panels)}".removesuffix("1")}
-    if len(panels) > 1:
-        layout["legend"] = LEGEND | {"y": 1.0, "yref": "container", "yanchor": "top"}
-        layout["margin"] = {"l": 48, "r": 16, "t": 64, "b": 40}
+    if shapes:
+        layout["margin"] = MARGIN | {"r": LINE_MARGIN}
     return make_figure(data, theme, shapes=shapes, annotations=notes, **layout)
 
 
@@ -110,11 +114,25 @@ def _panel_traces(
 def line(
     run: RunView, metric: str, colour: str, dash: str, window: Window | None
 ) -> dict[str, Any] | None:
-    """A metric as a line with gaps where it is null; lone points are dots. None without data."""
+    """A metric as a `curve`. None without data."""
     if metric not in run.timeline.columns or run.timeline[metric].null_count() == len(run.timeline):
         return None
-    steps = run.timeline["step"].to_numpy()
-    values = run.timeline[metric].cast(pl.Float64).to_numpy()
+    steps, values = run.timeline["step"], run.timeline[metric]
+    trace = curve(run, steps, values, colour=colour, dash=dash, window=window)
+    return trace | {"hovertemplate": hover(run, metric, ".4~g")}
+
+
+def curve(
+    run: RunView,
+    x: pl.Series,
+    y: pl.Series,
+    *,
+    colour: str,
+    dash: str = "solid",
+    window: Window | None,
+) -> dict[str, Any]:
+    """Values of a run over steps as a line with gaps where they are null; lone points are dots."""
+    steps, values = x.to_numpy(), y.cast(pl.Float64).to_numpy()
     kept = decimate_window(steps, values, window)
     values = np.where(np.isfinite(values[kept]), values[kept], np.nan)
     known = np.concatenate(([False], np.isfinite(values), [False]))
@@ -128,7 +146,6 @@ def line(
         "y": values,
         "line": {"color": colour, "width": 2, "dash": dash},
         "connectgaps": False,
-        "hovertemplate": hover(run, metric, ".4~g"),
     }
     if lone.any():
         size = np.where(lone, 6, 0)
@@ -144,7 +161,9 @@ def hover(run: RunView, metric: str, number_format: str) -> str:
 
 def step_axis(runs: Sequence[RunView], theme: Theme) -> dict[str, Any]:
     """The x axis of everything over steps."""
-    ends = [run.timeline["step"][i] for run in runs if len(run.timeline) for i in (0, -1)]
+    frames = [run.timeline for run in runs]
+    frames += [run.held_out.frame for run in runs if run.held_out is not None]
+    ends = [frame["step"][i] for frame in frames if len(frame) for i in (0, -1)]
     first, last = min(ends), max(ends)
     more: dict[str, Any] = {"dtick": 1} if last - first < 8 else {}
     if first < last:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from mmhealth.health import Alert
+from mmhealth.health.heldout import HeldOutCourse
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class RunView:
     """Why metrics are null."""
     number: int = 0
     """Which colour the run has in every figure."""
+    held_out: HeldOutCourse | None = None
+    """None: not read yet."""
 
 
 def why_empty(runs: Sequence[RunView], metric: str) -> str | None:

@@ -27,7 +27,12 @@ LEGEND: dict[str, Any] = {
     "yanchor": "bottom",
     "font": {"size": 12},
     "bgcolor": "rgba(0,0,0,0)",
+    "tracegroupgap": 0,
 }
+
+MARGIN: dict[str, int] = {"l": 48, "r": 16, "t": 2, "b": 40}
+LINE_MARGIN = 44
+"""The right margin where the words of alert lines stand in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ def make_figure(data: list[dict[str, Any]], theme: Theme, **layout: Any) -> go.F
         "paper_bgcolor": palette.paper,
         "plot_bgcolor": palette.paper,
         "font": {"family": FONT, "size": 13, "color": palette.text},
-        "margin": {"l": 48, "r": 16, "t": 8, "b": 40},
+        "margin": MARGIN,
         "hovermode": "closest",
         "hoverlabel": {
             "bgcolor": palette.paper,

@@ -23,6 +23,7 @@ def record(recorder: Recorder, log: StepLog, *, horizon: int) -> None:
         step.scalars(log.scalars)
     recorder.log_evaluation(
         log.step,
+        train_horizons=[horizon],
         eval_horizon=horizon,
         episodes=log.episodes,
         successes=log.successes,

@@ -9,7 +9,7 @@ from mmhealth.health import Alert, Monitor, Policy, Verdict, judge_run
 from mmhealth.health.alerts import RuleState
 from mmhealth.health.verdict import VerdictName
 from mmhealth.report.heldout import HeldOut, held_out
-from mmhealth.report.horizons import Horizons, horizon_matrix
+from mmhealth.report.horizons import Horizons, collect_horizons
 from mmhealth.report.metrics import MetricSummary, summarise_metrics
 from mmhealth.runlog import Run, RunStatus
 
@@ -74,7 +74,7 @@ def audit_runs(monitors: Sequence[Monitor]) -> Audit:
         monitor.poll()
     labels = label_runs([(monitor.run.name, monitor.run.path) for monitor in monitors])
     runs = tuple(_audit_run(*pair) for pair in zip(labels, monitors, strict=True))
-    horizons = horizon_matrix([(audit.label, audit.run) for audit in runs])
+    horizons = collect_horizons([(audit.label, audit.monitor) for audit in runs])
     return Audit(monitors[0].policy, runs, horizons)
 
 

@@ -1,19 +1,12 @@
-"""The course of held-out success: where it stalled, and how long before that the alert came."""
+"""Held-out success beside the alerts: how long before the stall the first alert came."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import polars as pl
-
-from mmhealth.errors import EstimatorInputError
-from mmhealth.estimators import stall_step
 from mmhealth.health import Alert
+from mmhealth.health.heldout import held_out_course
 from mmhealth.report.metrics import Point
 from mmhealth.runlog import Run
-
-_AHEAD = 40
-STALL_NEEDS = 15 + _AHEAD
-"""Steps that `mmhealth.estimators.stall_step` needs: its window and what lies ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,53 +44,13 @@ def held_out(run: Run, alerts: Sequence[Alert]) -> HeldOut:
     standing = [alert for alert in alerts if alert.state != "superseded"]
     ess = [alert.step for alert in standing if alert.metric.startswith("ess_")]
     critical = [alert.step for alert in standing if alert.severity == "critical"]
-    horizon, course = _course(own_evaluations(run.evaluations))
-    stall, reason = _stall(course)
+    found = held_out_course(run.evaluations)
+    course = tuple(Point(*row) for row in found.frame.select("step", "rate").iter_rows())
     return HeldOut(
-        horizon, course, stall, reason, min(ess, default=None), min(critical, default=None)
+        found.eval_horizon,
+        course,
+        found.stall_step,
+        found.stall_reason,
+        min(ess, default=None),
+        min(critical, default=None),
     )
-
-
-def own_evaluations(evaluations: pl.DataFrame) -> pl.DataFrame:
-    """Evaluations of the run's own policy that have episodes and successes."""
-    if not {"episodes", "successes"} <= set(evaluations.columns):
-        return pl.DataFrame()
-    if "policy_id" in evaluations.columns:
-        evaluations = evaluations.filter(pl.col("policy_id").is_null())
-    if "eval_horizon" not in evaluations.columns:
-        evaluations = evaluations.with_columns(eval_horizon=pl.lit(None, pl.Int64))
-    return evaluations.filter((pl.col("episodes") > 0) & pl.col("successes").is_not_null())
-
-
-def _course(evaluations: pl.DataFrame) -> tuple[int | None, tuple[Point, ...]]:
-    if evaluations.is_empty():
-        return None, ()
-    often = (
-        evaluations.group_by("eval_horizon", maintain_order=True)
-        .agg(pl.col("step").n_unique())
-        .sort("step", "eval_horizon", descending=True, nulls_last=True)
-    )
-    horizon = often["eval_horizon"][0]
-    steps = (
-        evaluations.filter(pl.col("eval_horizon").eq_missing(horizon))
-        .group_by("step", maintain_order=True)
-        .agg(pl.col("episodes").sum(), pl.col("successes").sum())
-        .sort("step")
-    )
-    course = tuple(Point(step, won / n) for step, n, won in steps.iter_rows())
-    return horizon, course
-
-
-def _stall(course: Sequence[Point]) -> tuple[int | None, str | None]:
-    if not course:
-        return None, "no held-out evaluation is logged"
-    span = course[-1].step - course[0].step + 1
-    if span < STALL_NEEDS:
-        return None, f"evaluations span {span} steps; a stall can be seen from {STALL_NEEDS} on"
-    try:
-        stall = stall_step([point.step for point in course], [point.value for point in course])
-    except EstimatorInputError as error:
-        return None, str(error)
-    judged = course[-1].step - _AHEAD
-    reason = f"held-out success kept improving up to step {judged}; later steps need more ahead"
-    return stall, reason if stall is None else None

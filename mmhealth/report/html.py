@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 from mmhealth import figures
 from mmhealth._version import __version__
 from mmhealth.health.contribution import step_contribution
+from mmhealth.health.heldout import held_out_course
 from mmhealth.report.audit import Audit
 from mmhealth.report.html_parts import left_out, run_section
 from mmhealth.report.html_style import SCRIPT, STYLE
@@ -60,6 +61,7 @@ def _figures(audit: Audit) -> dict[str, Draw]:
             alerts=run.standing,
             reasons=run.monitor.timeline.reasons(),
             number=number,
+            held_out=held_out_course(run.run.evaluations),
         )
         for number, run in enumerate(audit.runs)
     ]
@@ -68,22 +70,23 @@ def _figures(audit: Audit) -> dict[str, Draw]:
         for view, run in zip(views, audit.runs, strict=True)
         if run.steps and (data := run.run.step_data(run.steps[-1])) is not None
     ]
-    matrix = {"all runs": audit.horizons.matrix} if audit.horizons.matrix.cells else {}
+    matrices = audit.horizons.matrices
     return {
         "ess": lambda theme: figures.ess_figure(views, policy, basis="all", theme=theme),
+        "heldout": lambda theme: figures.heldout_figure(views, theme=theme),
         "reward_ess": lambda theme: figures.reward_ess_figure(views, theme=theme),
         "gini": lambda theme: figures.gini_figure(views, policy, theme=theme),
         "lorenz": lambda theme: figures.lorenz_figure(steps, theme=theme),
         "entropy": lambda theme: figures.entropy_figure(views, policy, theme=theme),
         "groups": lambda theme: figures.groups_figure(views, policy, theme=theme),
-        "horizon": lambda theme: figures.horizon_figure(matrix, theme=theme),
+        "horizon": lambda theme: figures.horizon_figure(matrices, theme=theme),
     }
 
 
 def _block(name: str) -> str:
     caption = figures.CAPTIONS[name]
     step = " The last step of each run." if name == "lorenz" else ""
-    wide = ' class="wide"' if name == "ess" else ""
+    wide = ' class="wide"' if name in ("ess", "heldout") else ""
     words = f"{escape(caption.shows)}{step} {escape(caption.good)}"
     return (
         f"<figure{wide}><figcaption><b>{escape(caption.title)}</b>{words}</figcaption>"

@@ -135,29 +135,25 @@ def _data(status: RunStatus) -> dict[str, Any]:
 
 
 def _horizons(horizons: Horizons) -> dict[str, Any]:
-    matrix = horizons.matrix
-    cells = []
-    for cell in matrix.cells:
-        low, high = cell.interval()
-        cells.append(
-            {
-                **asdict(cell),
-                "success_rate": cell.success_rate,
-                "low": low,
-                "high": high,
-            }
-        )
-    worst = [matrix.worst_case(regime) for regime in matrix.regimes]
-    return {
-        "regimes": [list(regime) for regime in matrix.regimes],
-        "horizons": list(matrix.horizons),
-        "cells": cells,
-        "diagonality": matrix.diagonality(),
-        "worst_case": [
-            {"regime": list(cell.regime), "eval_horizon": cell.eval_horizon}
-            for cell in worst
+    pooled = horizons.pooled
+    cells, worst = [], []
+    for run, matrix in horizons.matrices.items():
+        for cell in matrix.cells:
+            low, high = cell.interval()
+            rate = {"success_rate": cell.success_rate, "low": low, "high": high}
+            cells.append({"run": run, **asdict(cell), **rate})
+        lowest = [matrix.worst_case(regime) for regime in matrix.regimes]
+        worst += [
+            {"run": run, "regime": list(cell.regime), "eval_horizon": cell.eval_horizon}
+            for cell in lowest
             if cell is not None
-        ],
+        ]
+    return {
+        "regimes": [list(regime) for regime in pooled.regimes],
+        "horizons": list(pooled.horizons),
+        "cells": cells,
+        "diagonality": pooled.diagonality(),
+        "worst_case": worst,
         "left_out": list(horizons.left_out),
     }
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from mmhealth.health import Alert
 from mmhealth.health.alerts import SEVERITIES
+from mmhealth.health.heldout import matrix_rows
 from mmhealth.report.audit import Audit, RunAudit
 from mmhealth.report.dataloss import describe_data, describe_reading
 from mmhealth.report.heldout import HeldOut
@@ -31,7 +32,7 @@ def print_audit(audit: Audit, console: Console) -> None:
         if number:
             console.print()
         console.print(_RunReport(run))
-    if audit.horizons.matrix.cells or audit.horizons.left_out:
+    if audit.horizons.matrices or audit.horizons.left_out:
         console.print()
         console.print(Group(*_horizon_parts(audit.horizons)))
 
@@ -160,23 +161,24 @@ def _metric_table(run: RunAudit, metrics: list[MetricSummary], *, blocks: bool) 
 
 
 def _horizon_parts(horizons: Horizons) -> Iterable[RenderableType]:
-    matrix = horizons.matrix
+    pooled = horizons.pooled
     yield Text("Horizon matrix", style="bold")
-    if matrix.cells:
+    if pooled.cells:
         yield _indent(Text("final held-out success [95 % interval], turns", style="dim"))
         table = Table(box=None, padding=(0, 1), pad_edge=False)
         table.add_column("  trained at", no_wrap=True)
-        for horizon in matrix.horizons:
+        for horizon in pooled.horizons:
             table.add_column(f"eval {horizon}", justify="right")
-        for regime in matrix.regimes:
+        for name, regime, shared in matrix_rows(horizons.matrices):
             cells = []
-            for horizon in matrix.horizons:
-                cell = matrix.cell(regime, horizon)
+            for horizon in pooled.horizons:
+                cell = horizons.matrices[name].cell(regime, horizon)
                 low, high = cell.interval() if cell else (0.0, 0.0)
                 cells.append(f"{cell.success_rate:.2f} [{low:.2f} {high:.2f}]" if cell else "-")
-            table.add_row(f"  {', '.join(map(str, regime))}", *cells)
+            run = f" ({name})" if shared else ""
+            table.add_row(Text(f"  {', '.join(map(str, regime))}{run}"), *cells)
         yield table
-    if (diagonality := matrix.diagonality()) is not None:
+    if (diagonality := pooled.diagonality()) is not None:
         yield _indent(Text(f"diagonality {diagonality:+.3f} (0: success does not depend on it)"))
     yield from (_indent(Text(f"not in the matrix: {reason}")) for reason in horizons.left_out)
 

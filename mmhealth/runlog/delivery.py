@@ -60,6 +60,10 @@ class Delivery:
             self.lose("queue_full", f"{_MOST_WAITING} writes are waiting for the disk", step)
         return job
 
+    def is_behind(self) -> bool:
+        """Whether so much waits that even those who need not wait should."""
+        return self._background.waiting() >= _MOST_WAITING // 4
+
     def wait(self, job: Job, step: int) -> bool:
         """Wait for a write as long as the time budget allows; False when it has failed."""
         behind = self._late is not None and not self._late.wait(0)

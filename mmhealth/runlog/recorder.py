@@ -321,7 +321,7 @@ class Recorder:
             with delivery.lock:
                 batch = Batch(table.name, delivery.next_seq(table), columns)
                 job = delivery.submit([batch], step, commits=False)
-            if job is not None and self._strict:
+            if job is not None and (self._strict or delivery.is_behind()):
                 delivery.wait(job, step)
 
     def _one_row(

@@ -5,6 +5,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from mmhealth import Recorder
+
 pytestmark = pytest.mark.browser
 
 NAMES = "() => document.querySelector('#ess .js-plotly-plot').data.map(trace => trace.name)"
@@ -19,6 +21,7 @@ def test_choices_go_into_the_address_and_come_back(address, open_page):
     page = open_page(address)
     expect(page.locator(".card.critical h3")).to_have_text("collapsing")
     expect(page.locator(".card.healthy h3")).to_have_text("healthy")
+    expect(page.locator("#step")).to_have_value("13")
     page.get_by_role("radio").and_(page.locator("[name=basis][value=contribution]")).check(
         force=True
     )
@@ -86,10 +89,47 @@ def test_nothing_is_wider_than_the_page(address, open_page, width):
     page = open_page(address, "?basis=all", viewport={"width": width, "height": 900})
     page.wait_for_function(f"({NAMES})().includes('collapsing')")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for name in ("ess", "gini", "lorenz", "table"):
+    for name in ("ess", "heldout", "gini", "lorenz", "table"):
         box = page.locator(f"#{name}").bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
+
+
+GAPS = """() => [...document.querySelectorAll('.panel:has(.legend)')].map(panel => {
+    const edge = query => panel.querySelector(query).getBoundingClientRect();
+    const plot = panel.querySelector('.js-plotly-plot');
+    const top = plot.getBoundingClientRect().top + plot._fullLayout._size.t;
+    return [edge('.legend').top - edge('.caption').bottom, top - edge('.legend').bottom];
+})"""
+
+
+@pytest.mark.parametrize("width", [390, 800, 1280, 1600])
+def test_caption_legend_and_plot_follow_each_other_closely(address, open_page, width):
+    page = open_page(address, viewport={"width": width, "height": 900})
+    page.wait_for_function(f"({NAMES})().includes('collapsing')")
+    page.wait_for_function("document.querySelectorAll('.panel .legend').length >= 5")
+    for above, below in page.evaluate(GAPS):
+        assert -1 <= above <= 10
+        assert -1 <= below <= 12
+
+
+def test_held_out_success_and_its_stall_stand_below_the_ess(batch, watch, open_page, tmp_path):
+    with Recorder(tmp_path / "run", strict=True) as recorder:
+        for step in range(80):
+            recorder.log_step(step, batch(step, mixed=0.1 if step >= 10 else 1.0))
+            recorder.log_evaluation(step, episodes=100, successes=min(3 * step, 60))
+    page = open_page(watch(tmp_path / "run"), viewport={"width": 1400, "height": 1200})
+    panel = page.get_by_role("region", name="Held-out success")
+    expect(panel.locator(".legendtext")).to_have_text(["run", "ESS alert fires", "learning stalls"])
+    expect(panel.locator(".annotation-text", has_text="learning stalls, step")).to_be_visible()
+    boxes = page.evaluate(
+        "() => ['ess', 'heldout'].map(name => {"
+        " const plot = document.querySelector(`#${name} .js-plotly-plot`);"
+        " const box = plot.getBoundingClientRect(), {l, r} = plot._fullLayout._size;"
+        " return [box.left + l, box.right - r, box.top]; })"
+    )
+    assert boxes[0][:2] == pytest.approx(boxes[1][:2], abs=1), "one step stands over the other"
+    assert boxes[0][2] < boxes[1][2]
 
 
 def test_it_can_be_used_by_keyboard_and_read_aloud(address, open_page):

@@ -1,10 +1,9 @@
 import shutil
 
-import polars as pl
-
 from mmhealth import Recorder
-from mmhealth.dashboards.watcher import RunWatcher, latest_horizons, watch_runs
-from mmhealth.health import default_policy
+from mmhealth.dashboards.watcher import RunWatcher, watch_runs
+from mmhealth.health import Monitor, default_policy
+from mmhealth.report import audit_runs
 
 
 def watcher(path):
@@ -89,26 +88,38 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     assert watchers[2].name == "other"
 
 
-def test_a_regime_that_was_not_logged_is_what_was_sampled():
-    frame = pl.DataFrame(
-        {"step": [1], "train_horizons": [[6]], "eval_horizon": [6], "episodes": 9, "successes": 3}
-    )
-    assert latest_horizons(frame, [8]).regimes == ((6,),)
-    assert latest_horizons(frame.drop("train_horizons"), [8]).regimes == ((8,),)
-    assert latest_horizons(frame.drop("train_horizons"), []).cells == ()
-    assert latest_horizons(frame.drop("eval_horizon"), [8]).cells == ()
-    assert latest_horizons(pl.DataFrame(), [8]).cells == ()
+def evaluate(recorder, step, successes, horizon=6, **more):
+    recorder.log_evaluation(step, episodes=10, successes=successes, eval_horizon=horizon, **more)
 
 
-def test_the_latest_evaluation_of_each_horizon_counts():
-    frame = pl.DataFrame(
-        {
-            "step": [1, 1, 2],
-            "train_horizons": [[6], [6], [6]],
-            "eval_horizon": [6, 9, 6],
-            "episodes": [10, 10, 10],
-            "successes": [1, 2, 3],
-        }
-    )
-    matrix = latest_horizons(frame, [])
-    assert [(c.eval_horizon, c.successes) for c in matrix.cells] == [(6, 3), (9, 2)]
+def test_a_growing_run_shows_its_held_out_success_and_latest_horizons(tmp_path):
+    """The last attempt hides step 1 and what it was sampled with."""
+    watched = watcher(tmp_path / "r")
+    story = [(0, 6, [0.0], (6,)), (1, 9, [0.0, 0.1], (6, 9)), (1, 8, [0.0, 0.1], (6, 8))]
+    for attempt, (step, horizon, rates, regime) in enumerate(story):
+        with Recorder(tmp_path / "r", attempt=attempt, start_step=step) as recorder:
+            recorder.log_step(step, {"reward": [0.5] * 4, "horizon": [horizon] * 4})
+            evaluate(recorder, step, successes=step)
+        watched.poll()
+        assert watched.snapshot.view.held_out.frame["rate"].to_list() == rates
+        (cell,) = watched.snapshot.horizon.cells
+        assert (cell.regime, cell.successes) == (regime, step)
+        fresh = watcher(tmp_path / "r")
+        fresh.poll()
+        assert fresh.snapshot.horizon == watched.snapshot.horizon
+
+
+def test_page_and_report_read_the_same_horizons(tmp_path):
+    with Recorder(tmp_path / "r") as recorder:
+        for step in range(40):
+            recorder.log_step(step, {"reward": [0.5] * 4, "horizon": [6 + step % 2] * 4})
+        evaluate(recorder, 10, 1)
+        evaluate(recorder, 20, 2, horizon=9, train_horizons=[9])
+        evaluate(recorder, 30, 3, policy_id="other", train_horizons=[12])
+        evaluate(recorder, 30, 3, policy_id="another")
+    watched = watcher(tmp_path / "r")
+    watched.poll()
+    horizons = audit_runs([Monitor(tmp_path / "r")]).horizons
+    assert watched.snapshot.horizon == horizons.matrices["r"]
+    assert watched.snapshot.horizon.regimes == ((9,), (12,), (6, 7))
+    assert len(horizons.left_out) == 1

@@ -1,5 +1,6 @@
 """The demo as a process: page, trainings, the next commands, and nothing left running."""
 
+import inspect
 import os
 import re
 import signal
@@ -73,6 +74,32 @@ def test_a_demo_that_is_ended_leaves_nothing_running(
     out, _ = demo.communicate()
     assert demo.returncode == code, out
     assert trainings(folder) == []
+
+
+def test_a_demo_that_is_killed_takes_its_trainings_along(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    demo = start(folder, "--pace", "60")
+    assert demo.stdout is not None
+    read_url(demo.stdout)
+    while not all(list(folder.glob(f"*/{name}/steps/*")) for name in ("baseline", "fix")):
+        assert demo.poll() is None
+        time.sleep(0.1)
+    assert len(trainings(folder)) == 2
+    demo.kill()
+    demo.communicate()
+    deadline = time.monotonic() + 60
+    while trainings(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert trainings(folder) == []
+
+
+def test_the_demo_is_the_same_from_python_and_from_the_command_line(tmp_path: Path) -> None:
+    from mmhealth.cli.app import demo
+    from mmhealth.reference.demo import DemoConfig
+
+    config, chosen = DemoConfig(folder=tmp_path), inspect.signature(demo).parameters
+    for name in ("pace", "seed", "steps", "port", "browser", "exit_when_done"):
+        assert chosen[name].default == getattr(config, name)
 
 
 def test_a_training_that_fails_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:

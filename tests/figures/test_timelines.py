@@ -92,6 +92,7 @@ def test_every_figure_has_a_caption_saying_what_good_is():
         "entropy",
         "reward_ess",
         "groups",
+        "heldout",
         "lorenz",
         "horizon",
     }
@@ -109,7 +110,12 @@ def test_no_figure_offers_to_send_itself_away():
 def test_ess_has_the_policys_threshold_and_marks_where_alerts_fired(runs):
     figure = ess_figure(runs, POLICY, basis="signal")
     assert [shape.y0 for shape in figure.layout.shapes] == [0.20]
-    assert "alert below 20 %" in words(figure)
+    (label,) = [note for note in figure.layout.annotations if "20 %" in note.text]
+    assert label.text == "&lt; 20 %"
+    assert "critical alert below 20 %" in label.hovertext.replace("<br>", " ")
+    assert label.x == 1, "right of the plot, where no curve is"
+    assert label.xanchor == "left"
+    assert figure.layout.margin.r > 40
     marks = named(figure, "critical alert fires")
     assert [list(mark.x) for mark in marks] == [[8], [8]]
     assert "ess_signal" in marks[0].text[0]

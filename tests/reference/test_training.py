@@ -203,3 +203,6 @@ def test_writes_a_run_that_can_be_read(tmp_path):
         assert data.updates["grad_norm"].to_list() == norms.tolist()
         assert data.trajectories["score"].to_list() == log.trajectories["score"].tolist()
     assert run.evaluations["successes"].to_list() == [log.successes for log in logs]
+    horizon = small().loop.environment.decisions
+    assert run.evaluations["train_horizons"].to_list() == [[horizon]] * 5
+    assert run.evaluations["eval_horizon"].to_list() == [horizon] * 5

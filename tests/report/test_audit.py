@@ -93,7 +93,7 @@ def test_evaluations_of_another_policy_are_not_the_runs_course(tmp_path: Path, b
     assert run.held_out.course == ()
 
 
-def test_horizon_matrix_has_one_row_a_regime_across_runs(tmp_path: Path, batch: Any) -> None:
+def test_horizon_matrix_has_a_row_for_each_run_and_regime(tmp_path: Path, batch: Any) -> None:
     def run(name: str, horizons: list[int], rates: dict[int, float]) -> Path:
         with Recorder(tmp_path / name, strict=True) as recorder:
             recorder.log_step(0, batch(0))
@@ -109,12 +109,20 @@ def test_horizon_matrix_has_one_row_a_regime_across_runs(tmp_path: Path, batch: 
         return tmp_path / name
 
     paths = [run("a", [4], {4: 1.0, 8: 0.5}), run("b", [4], {4: 0.5}), run("c", [8, 4], {8: 0.2})]
-    matrix = audit(*paths).horizons.matrix
-    assert matrix.regimes == ((4,), (4, 8))
-    cell = matrix.cell([4], 4)
-    assert cell is not None
-    assert (cell.episodes, cell.successes) == (100, 75)
-    assert matrix.cell([4, 8], 4) is None
+    horizons = audit(*paths).horizons
+    assert {name: matrix.regimes for name, matrix in horizons.matrices.items()} == {
+        "a": ((4,),),
+        "b": ((4,),),
+        "c": ((4, 8),),
+    }
+    for name, successes in (("a", 50), ("b", 25)):
+        cell = horizons.matrices[name].cell([4], 4)
+        assert cell is not None
+        assert (cell.episodes, cell.successes) == (50, successes)
+    pooled = horizons.pooled.cell([4], 4)
+    assert pooled is not None
+    assert (pooled.episodes, pooled.successes) == (100, 75)
+    assert horizons.pooled.cell([4, 8], 4) is None
 
 
 def test_a_regime_that_is_not_logged_is_what_was_sampled_with(tmp_path: Path, batch: Any) -> None:
@@ -123,7 +131,7 @@ def test_a_regime_that_is_not_logged_is_what_was_sampled_with(tmp_path: Path, ba
         recorder.log_evaluation(0, episodes=10, successes=4, eval_horizon=6)
         recorder.log_evaluation(0, episodes=10, successes=4, eval_horizon=6, policy_id="other")
     horizons = audit(tmp_path / "run").horizons
-    assert horizons.matrix.regimes == ((3, 6),)
+    assert horizons.matrices["run"].regimes == ((3, 6),)
     assert len(horizons.left_out) == 1
     assert "train_horizons is not logged" in horizons.left_out[0]
 

@@ -58,7 +58,7 @@ def test_plotly_is_there_once(both: Page) -> None:
 def test_every_figure_comes_in_light_and_dark(both: Page) -> None:
     drawn = figures(both)
     assert set(drawn["themes"]) == {
-        "ess", "reward_ess", "gini", "lorenz", "entropy", "groups", "horizon",
+        "ess", "heldout", "reward_ess", "gini", "lorenz", "entropy", "groups", "horizon",
     }  # fmt: skip
     for themes in drawn["themes"].values():
         assert themes["light"]["layout"] != themes["dark"]["layout"]

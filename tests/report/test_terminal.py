@@ -61,6 +61,18 @@ def test_loss_of_data_and_horizons_are_shown(tmp_path: Path, batch: Any) -> None
     assert "50.0% at step 0" in text
 
 
+def test_runs_that_share_a_regime_have_a_row_each(tmp_path: Path, batch: Any) -> None:
+    for name, regime in (("a", [4]), ("b", [4]), ("c", [8])):
+        with Recorder(tmp_path / name) as recorder:
+            recorder.log_step(0, batch(0))
+            recorder.log_evaluation(
+                0, episodes=10, successes=5, eval_horizon=4, train_horizons=regime
+            )
+    text = printed(tmp_path / "a", tmp_path / "b", tmp_path / "c", width=80)
+    rows = [" ".join(line.split()) for line in text.splitlines() if "[0.24 0.76]" in line]
+    assert rows == ["4 (a) 0.50 [0.24 0.76]", "4 (b) 0.50 [0.24 0.76]", "8 0.50 [0.24 0.76]"]
+
+
 @pytest.mark.parametrize(
     ("values", "line"),
     [

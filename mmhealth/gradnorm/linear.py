@@ -2,8 +2,10 @@
 
 The weight gradient of trajectory i is ``sum_t g[i, t] x[i, t]^T`` over its rows, time steps and all
 uses of the weight, the bias gradient ``sum_t g[i, t]``. Everything that touches a parameter is
-added before it is squared. Products are taken in the dtype of the backward pass (float32 at least),
-squares in float64, in chunks of trajectories that bound the memory.
+added before it is squared. Products are taken in the dtype of the parameter, float32 at least, of
+inputs as the layer saw them: under autocast it rounds them. Squares are float64; chunks of
+trajectories bound the memory. Every sum is audited against the gradient that was backpropagated,
+to a tolerance of the lowest precision involved.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +20,8 @@ from mmhealth.errors import GradNormError
 
 _CHUNK_ELEMENTS = 1 << 20
 _SUM_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
+_LOW_PRECISION_TOLERANCE = 0.05
+"""Of dtypes with fewer bits than float32."""
 
 
 def is_plain_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
@@ -112,16 +116,18 @@ class LinearCapture:
                 rows = order[low + a : low + b]
                 into = owner[low + a : low + b] - first
                 for use in weight_uses:
-                    x, g = _rows(use.inputs, rows, dtype), _rows(use.grad, rows, dtype)
+                    g = _rows(use.grad, rows)
+                    x = _rows(use.inputs, rows).to(g.dtype).to(dtype)
+                    g = g.to(dtype)
                     gradient.index_add_(0, into, torch.bmm(g.transpose(1, 2), x))
                 for use in bias_uses:
-                    gradient.index_add_(0, into, _rows(use.grad, rows, dtype).sum(1))
+                    gradient.index_add_(0, into, _rows(use.grad, rows).to(dtype).sum(1))
             norms = torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=torch.float64)
             squared[first:last] = norms.square()
             gathered += gradient.sum(0)
         scale = float(squared.sqrt().sum())
         gap = float(torch.linalg.vector_norm((gathered - expected).double()))
-        if gap > _SUM_TOLERANCE.get(expected.dtype, 0.05) * scale:
+        if gap > _tolerance(expected, [*weight_uses, *bias_uses]) * scale:
             raise GradNormError(
                 f"the trajectories' gradients of {self._names[key]} do not add up to the gradient "
                 "backpropagated: it is used outside its module, or a term of the loss belongs to "
@@ -162,12 +168,18 @@ class _SumGradients:
         self.into[self.key] = grad.detach() if before is None else before + grad.detach()
 
 
+def _tolerance(parameter: Tensor, uses: Sequence[_Use]) -> float:
+    """How far a sum may be off, relative to the norms: by the lowest precision involved."""
+    dtypes = {parameter.dtype} | {use.grad.dtype for use in uses if use.grad is not None}
+    return max(_SUM_TOLERANCE.get(dtype, _LOW_PRECISION_TOLERANCE) for dtype in dtypes)
+
+
 def _ranges(count: int, size: int) -> Iterator[tuple[int, int]]:
     return ((first, min(first + size, count)) for first in range(0, count, size))
 
 
-def _rows(tensor: Tensor | None, rows: Tensor, dtype: torch.dtype) -> Tensor:
+def _rows(tensor: Tensor | None, rows: Tensor) -> Tensor:
     """(len(rows), time, features): chosen rows with all axes between folded into time."""
     assert tensor is not None
-    chosen = tensor[rows].to(dtype)
+    chosen = tensor[rows]
     return chosen.reshape(len(rows), -1, chosen.shape[-1])

@@ -29,34 +29,15 @@ class GradNorms:
         norms.per_trajectory()
 
     Raises `UncoveredParameterError` at once if a trainable parameter belongs to a module for which
-    there is no exact rule; today `torch.nn.Linear` has one. Freeze the parameter or leave it out of
-    the model that is measured. Losses that couple trajectories (batch normalisation, balance
-    losses) have no per-trajectory term and cannot be measured.
+    there is no exact rule, and at a step if one was unfrozen since; today `torch.nn.Linear` has
+    one. Freeze the parameter or leave it out of the model that is measured. Losses that couple
+    trajectories (batch normalisation, balance losses) have no per-trajectory term and cannot be
+    measured.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        covered: list[nn.Linear] = []
-        uncovered: list[str] = []
-        for path, module in model.named_modules():
-            linear = module if is_plain_linear(module) else None
-            if linear is not None:
-                covered.append(linear)
-            for name, parameter in module.named_parameters(recurse=False):
-                if parameter.requires_grad and (linear is None or name not in ("weight", "bias")):
-                    kind = type(module).__name__
-                    uncovered.append(f"{path}.{name} ({kind})" if path else f"{name} ({kind})")
-        if uncovered:
-            raise UncoveredParameterError(
-                f"no exact per-trajectory rule for {', '.join(uncovered)}: only the parameters of "
-                "torch.nn.Linear are covered; freeze these with requires_grad_(False) if they are "
-                "not trained"
-            )
-        self._covered = covered
-        self._names = {
-            id(parameter): name
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
-        }
+        self._model = model
+        _covered_layers(model)
 
     def step(self, trajectories: int | Tensor) -> "StepNorms":
         """A context for the forward and backward passes of one optimizer step.
@@ -65,6 +46,9 @@ class GradNorms:
         tensor (rows,) with the trajectory of each row, numbered from 0. Rows are axis 0 of the
         inputs of every layer; further axes, such as time, are summed over. Keep the context open
         through ``backward``.
+
+        Parameters may have been frozen or unfrozen since the last step. Raises
+        `UncoveredParameterError` if one without an exact rule is trainable now.
         """
         if isinstance(trajectories, int):
             owner, count = torch.arange(trajectories), trajectories
@@ -79,7 +63,9 @@ class GradNorms:
                 raise GradNormError("trajectories must be numbered from 0, got a negative number")
             owner = owner.long()
             count = int(owner.max()) + 1 if owner.numel() else 0
-        return StepNorms(LinearCapture(self._covered, self._names), owner, count)
+        layers = _covered_layers(self._model)
+        names = {id(p): name for name, p in self._model.named_parameters() if p.requires_grad}
+        return StepNorms(LinearCapture(layers, names), owner, count)
 
 
 class StepNorms:
@@ -122,3 +108,24 @@ class StepNorms:
         if self._norms is None:
             raise GradNormError(self._problem)
         return self._norms
+
+
+def _covered_layers(model: nn.Module) -> list[nn.Linear]:
+    """The layers that are measured. Raises `UncoveredParameterError`: others can be trained too."""
+    covered: list[nn.Linear] = []
+    uncovered: list[str] = []
+    for path, module in model.named_modules():
+        linear = module if is_plain_linear(module) else None
+        if linear is not None:
+            covered.append(linear)
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad and (linear is None or name not in ("weight", "bias")):
+                kind = type(module).__name__
+                uncovered.append(f"{path}.{name} ({kind})" if path else f"{name} ({kind})")
+    if uncovered:
+        raise UncoveredParameterError(
+            f"no exact per-trajectory rule for {', '.join(uncovered)}: only the parameters of "
+            "torch.nn.Linear are covered; freeze these with requires_grad_(False) if they are "
+            "not trained"
+        )
+    return covered

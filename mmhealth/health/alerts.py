@@ -10,7 +10,8 @@ RuleState = Literal["inactive", "pending", "firing", "solved", "no data"]
 """``solved``: the condition holds, but only because groups are solved."""
 
 AlertState = Literal["firing", "resolved", "superseded"]
-"""``superseded``: a later attempt hides the step at which it fired."""
+"""``superseded``: a later attempt hides the step at which it fired, or, as subscribers are told,
+data that arrived late took it back: judged again the rule does not fire there."""
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class Alert:
     """Worst value while it fired."""
     threshold: float
     rows: int
-    """Rows behind the value."""
+    """Rows behind the value: those that the metric describes."""
     partial: bool
     """The step that made it fire was incomplete."""
     meaning: str

@@ -1,12 +1,13 @@
 """The bases of the effective sample size: importance weights, signal, contribution."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from mmhealth import estimators
-from mmhealth.health.rows import Array, Missing, Rows, look_up
+from mmhealth.health.rows import Array, Measured, Missing, Rows, look_up
+from mmhealth.runlog import StepData
 
 Basis = Literal["weight", "signal", "contribution"]
 BASES: tuple[Basis, ...] = ("weight", "signal", "contribution")
@@ -17,9 +18,13 @@ ON_POLICY = "on-policy: all log weights are 0, so the weight ESS is 100 % by con
 class Level:
     """Log weights at the level at which the loss forms its ratio."""
 
-    def __init__(self, loss_ratio: str, trajectories: pl.DataFrame) -> None:
+    def __init__(self, loss_ratio: str, data: StepData) -> None:
         self.loss_ratio = loss_ratio
-        self._trajectories = trajectories
+        self._trajectories = data.trajectories
+        self.weighs = loss_ratio not in ("none", "token")
+        """Whether the loss gives each trajectory a weight of its own."""
+        self.has_weights = self.weighs and _has_values(data.updates, "log_weight")
+        """Whether any row of the step has one."""
 
     def log_weights(self, rows: Rows, *, level: str | None = None) -> Array:
         """Per-trajectory log weights; non-finite ones other than -inf are left out."""
@@ -41,35 +46,53 @@ class Level:
                 return Rows(found.to_frame(), rows.what).numbers(column)
         raise Missing("length is not logged")
 
-    def ess(self, rows: Rows) -> float:
+    def signal_log_weights(self, rows: Rows) -> Array:
+        """What the signal basis multiplies the advantages by: 0 where there are no weights.
+
+        Weights of 1 stand in only where no row of the step has a weight. Weights that some rows
+        lack are unknown: another basis must not slip in for them.
+        """
+        return self.log_weights(rows) if self.has_weights else np.zeros(len(rows))
+
+    def ess(self, rows: Rows) -> Measured:
         """Weight ESS as a fraction, at the loss's own level."""
         if self.loss_ratio == "token":
             return self.token_ess(rows)
         return weight_ess(self.log_weights(rows))
 
-    def token_ess(self, rows: Rows) -> float:
+    def token_ess(self, rows: Rows) -> Measured:
         """Weight ESS over tokens, as a fraction of the tokens."""
         log_sum, log_sum_sq = rows.numbers("token_logsum_w"), rows.numbers("token_logsum_w2")
         lengths = self.lengths(rows)
         sums = estimators.EssSums.from_parts(lengths.astype(np.int64), log_sum, log_sum_sq)
         if np.allclose([log_sum, log_sum_sq], np.log(np.maximum(lengths, 1)), rtol=0, atol=1e-12):
             raise Missing(ON_POLICY)
-        return sums.fraction()
+        return Measured(sums.fraction(), len(rows))
 
 
-def weight_ess(log_w: Array) -> float:
+def weight_ess(log_w: Array) -> Measured:
     """ESS of log weights as a fraction of the rows; not known on-policy."""
     if not np.any(log_w):
         raise Missing(ON_POLICY)
     return fraction(log_w)
 
 
-def fraction(log_w: Array) -> float:
-    """ESS as a fraction of the rows whose log weight is a number."""
-    usable = log_w[~(np.isnan(log_w) | np.isposinf(log_w))]
-    if not usable.size:
-        raise Missing("no finite value")
-    return estimators.ess(usable) / usable.size
+def fraction(log_w: Array, of: int = 0) -> Measured:
+    """ESS of log values as a fraction of the rows, or of ``of`` rows where those are more.
+
+    Rows beyond those given weigh nothing. A value that is not finite (-inf is: a weight of zero)
+    leaves its row out; where more than half are like that, the rest say nothing of the whole.
+    """
+    usable = known(log_w, np.isnan(log_w) | np.isposinf(log_w))
+    rows = max(of, log_w.size) - (log_w.size - usable.size)
+    return Measured(estimators.ess(usable) / rows, rows)
+
+
+def known(values: Array, lost: np.ndarray[Any, np.dtype[np.bool_]]) -> Array:
+    """The values that are not lost; unknown altogether where more than half of them are."""
+    if 2 * int(lost.sum()) > values.size:
+        raise Missing(f"{int(lost.sum())} of {values.size} rows are not finite")
+    return np.asarray(values[~lost], np.float64)
 
 
 def log_basis(basis: Basis, level: Level, rows: Rows) -> Array:
@@ -77,15 +100,7 @@ def log_basis(basis: Basis, level: Level, rows: Rows) -> Array:
     if basis == "weight":
         return level.log_weights(rows)
     if basis == "signal":
-        advantages = rows.numbers("advantage")
-        try:
-            log_w = level.log_weights(rows)
-        except Missing:
-            log_w = np.zeros_like(advantages)
-        usable = np.isfinite(advantages) & ~(np.isnan(log_w) | np.isposinf(log_w))
-        result = np.full(len(log_w), np.nan)
-        result[usable] = estimators.signal_log_weights(log_w[usable], advantages[usable])
-        return result
+        return _signal(rows.numbers("advantage"), level.signal_log_weights(rows))
     norms = rows.numbers("grad_norm")
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(norms)
@@ -101,8 +116,20 @@ def unsolved(values: Array, outcome: Array | None) -> Array:
     return left
 
 
-def signal_ceiling(rows: Rows) -> float:
+def signal_ceiling(rows: Rows, of: int = 0) -> Measured:
     """Signal ESS that these advantages would have with equal weights."""
     advantages = rows.numbers("advantage")
-    advantages = advantages[np.isfinite(advantages)]
-    return fraction(estimators.signal_log_weights(np.zeros_like(advantages), advantages))
+    return fraction(_signal(advantages, np.zeros_like(advantages)), of)
+
+
+def _signal(advantages: Array, log_w: Array) -> Array:
+    """Log of weight x |advantage|; NaN where either is not finite."""
+    usable = np.isfinite(advantages) & ~(np.isnan(log_w) | np.isposinf(log_w))
+    result = np.full(len(log_w), np.nan)
+    if usable.any():
+        result[usable] = estimators.signal_log_weights(log_w[usable], advantages[usable])
+    return result
+
+
+def _has_values(frame: pl.DataFrame, column: str) -> bool:
+    return column in frame.columns and frame[column].null_count() < len(frame)

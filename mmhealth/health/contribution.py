@@ -8,7 +8,7 @@ import polars as pl
 
 from mmhealth.errors import EstimatorInputError
 from mmhealth.health.bases import Level, log_basis
-from mmhealth.health.rows import Missing, Rows, last_update
+from mmhealth.health.rows import Missing, Rows, last_update, same_ids
 from mmhealth.runlog import StepData
 
 ContributionBasis = Literal["grad_norm", "signal"]
@@ -44,15 +44,15 @@ class StepContribution:
 
 def step_contribution(data: StepData, loss_ratio: str) -> StepContribution:
     """Trajectories of a step sorted by contribution; sampled and injected ones alike."""
-    updates = last_update(data.updates)
-    if not updates.is_empty():
-        updates = updates.unique(["rank", "trajectory_id"], keep="last", maintain_order=True)
-    frame = _join(data.trajectories, updates)
+    trajectories, updates = data.trajectories, last_update(data.updates)
+    if not updates.is_empty() and not trajectories.is_empty():
+        trajectories, updates = same_ids(trajectories, updates)
+    frame = _join(trajectories, updates)
     basis: ContributionBasis | None = None
     reason = None
     log_values = None
     if not updates.is_empty():
-        rows, level = Rows(updates, "update"), Level(loss_ratio, data.trajectories)
+        rows, level = Rows(updates, "update"), Level(loss_ratio, data)
         try:
             log_values = log_basis("contribution", level, rows)
             basis = "grad_norm"
@@ -73,6 +73,7 @@ def step_contribution(data: StepData, loss_ratio: str) -> StepContribution:
     with np.errstate(over="ignore"):
         values = np.exp(log_values)
     known = updates.select(keys).with_columns(contribution=pl.Series(values).fill_nan(None))
+    known = known.unique(keys, keep="last", maintain_order=True)
     frame = frame.join(known, on=keys, how="left", maintain_order="left")
     finite = pl.col("contribution").filter(pl.col("contribution").is_finite())
     share = pl.col("contribution") / finite.sort().sum()

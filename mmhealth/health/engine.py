@@ -1,149 +1,123 @@
-"""Runs the rules over the timeline: inactive -> pending -> firing -> resolved."""
+"""Runs the rules over a timeline, in the order in which it was lived."""
 
 from dataclasses import dataclass, field, replace
 
 from mmhealth.health.alerts import Alert, RuleState
+from mmhealth.health.metrics import StepMetrics
 from mmhealth.health.policy import Policy
-from mmhealth.health.rules import Judgement, Row, Rule
-from mmhealth.health.timeline import LivedStep, Timeline
+from mmhealth.health.timeline import ENTRY, LivedStep, Timeline
+from mmhealth.health.track import RuleTrack
 
-
-@dataclass(slots=True)
-class _RuleTrack:
-    """One rule's way through the steps."""
-
-    rule: Rule
-    state: RuleState = "inactive"
-    breached: int = 0
-    pending_step: int = 0
-    recovered: int = 0
-    current: Alert | None = None
-
-    def judge(self, history: list[Row], fired: list[Alert]) -> None:
-        judgement = self.rule.judge(history)
-        if self.current is not None:
-            self._while_firing(judgement, history[-1])
-        elif judgement.reading == "breached":
-            self._count_breach(judgement, history[-1], fired)
-        else:
-            self.breached = 0
-            self.state = judgement.reading if judgement.reading in _QUIET else "inactive"
-
-    def _count_breach(self, judgement: Judgement, row: Row, fired: list[Alert]) -> None:
-        if self.breached == 0:
-            self.pending_step = row["step"]
-        self.breached += 1
-        self.state = "pending"
-        if self.breached < self.rule.for_steps:
-            return
-        assert judgement.value is not None
-        assert judgement.threshold is not None
-        self.state = "firing"
-        self.recovered = 0
-        self.current = Alert(
-            rule=self.rule.name,
-            metric=self.rule.metric,
-            severity=self.rule.severity,
-            state="firing",
-            pending_step=self.pending_step,
-            step=row["step"],
-            resolved_step=None,
-            attempt=row["attempt"],
-            value=judgement.value,
-            worst=judgement.value,
-            threshold=judgement.threshold,
-            rows=row["n"],
-            partial=not row["complete"],
-            meaning=self.rule.meaning,
-            failure_mode=self.rule.failure_mode,
-            fix=self.rule.fix,
-        )
-        fired.append(self.current)
-
-    def _while_firing(self, judgement: Judgement, row: Row) -> None:
-        alert = self.current
-        assert alert is not None
-        if judgement.value is not None and self.rule.is_worse(judgement.value, alert.worst):
-            alert.worst = judgement.value
-        recovered = judgement.reading in ("recovered", "solved")
-        if judgement.reading != "no data":
-            self.recovered = self.recovered + 1 if recovered else 0
-        if self.recovered >= self.rule.recover_steps:
-            alert.state = "resolved"
-            alert.resolved_step = row["step"]
-            self.current = None
-            self.breached = 0
-            self.state = "solved" if judgement.reading == "solved" else "inactive"
-
-
-_QUIET: tuple[RuleState, ...] = ("solved", "no data")
+_BEFORE_ALL = LivedStep(ENTRY, ENTRY)
 
 
 @dataclass(slots=True)
 class Engine:
     """Judges a timeline; what it says is a pure function of the timeline's rows.
 
-    Attempts are judged in the order in which they were lived: attempt k goes on from the rows that
-    stood when it started. Alerts that fired at steps hidden by it are superseded.
+    Attempts are judged in the order in which they were lived, whether or not they got as far as a
+    step: attempt k goes on from the rows that stood when it started, and alerts that fired at steps
+    hidden by it are superseded. A change in the past is judged again from the last snapshot before
+    it; there is one every ``snapshot_steps`` steps.
     """
 
     policy: Policy
     alerts: list[Alert] = field(default_factory=list)
-    _tracks: list[_RuleTrack] = field(default_factory=list)
-    _history: list[Row] = field(default_factory=list)
-    _judged: LivedStep | None = None
+    snapshot_steps: int = 50
+    _tracks: list[RuleTrack] = field(default_factory=list)
+    _history: list[StepMetrics] = field(default_factory=list)
+    _position: LivedStep = _BEFORE_ALL
+    _snapshots: list["_Snapshot"] = field(default_factory=list)
 
     def advance(self, timeline: Timeline, changed: LivedStep | None) -> None:
         """Take in the timeline; ``changed`` is what `Timeline.update` returned."""
         if changed is None:
             return
-        judged = self._judged
-        if judged is None or changed <= judged:
-            self.alerts = []
-            self._restart([])
-            judged = self._judged = None
-        for key in sorted(timeline.lived):
-            if judged is None or key > judged:
-                self._enter(timeline, key)
+        if changed <= self._position:
+            self._return_to_before(changed)
+        if not self._tracks:
+            self._restart()
         for attempt, start in timeline.starts.items():
-            self._supersede(attempt, start)
+            if attempt > self._position.attempt:
+                self._enter(attempt, start)
+            if attempt == self._position.attempt:
+                for key in timeline.lived_after(self._position):
+                    self._judge(key, timeline.lived[key])
 
     def states(self) -> dict[str, RuleState]:
         """Where each rule stands."""
         known: dict[str, RuleState] = {track.rule.name: track.state for track in self._tracks}
         return {rule.name: known.get(rule.name, "no data") for rule in self.policy.rules}
 
-    def _enter(self, timeline: Timeline, key: LivedStep) -> None:
-        if self._judged is None or key.attempt != self._judged.attempt:
-            start = timeline.starts.get(key.attempt, key.step)
-            self._supersede(key.attempt, start)
-            if any(row["step"] >= start for row in self._history):
-                self._rewind(start)
-        self._history.append(timeline.lived[key].values)
+    def never_judged(self) -> list[str]:
+        """Rules, in the order of the policy, that had no data at any step that stands."""
+        judged = {track.rule.name for track in self._tracks if track.had_data}
+        return [rule.name for rule in self.policy.rules if rule.name not in judged]
+
+    def _judge(self, key: LivedStep, step: StepMetrics) -> None:
+        self._history.append(step)
         for track in self._tracks:
             track.judge(self._history, self.alerts)
-        self._judged = key
+        self._position = key
+        if len(self._history) % self.snapshot_steps == 0:
+            self._keep_snapshot()
 
-    def _rewind(self, start: int) -> None:
-        """Bring all rules to where they stood before step ``start``."""
-        kept = [row for row in self._history if row["step"] < start]
-        settled = [alert for alert in self.alerts if alert.state == "superseded"]
+    def _enter(self, attempt: int, start: int) -> None:
+        """Hide what an attempt hides, and bring all rules to where they stood before its start."""
+        if any(step.values["step"] >= start for step in self._history):
+            kept = [step for step in self._history if step.values["step"] < start]
+            hidden = [
+                alert if alert.state == "superseded" else replace(alert, state="superseded")
+                for alert in self.alerts
+                if alert.state == "superseded" or alert.step >= start
+            ]
+            self._restart()
+            for step in kept:
+                self._history.append(step)
+                for track in self._tracks:
+                    track.judge(self._history, self.alerts)
+            self.alerts = hidden + self.alerts
+        self._position = LivedStep(attempt, ENTRY)
+        self._keep_snapshot()
+
+    def _restart(self) -> None:
         self.alerts = []
-        self._restart([])
-        for row in kept:
-            self._history.append(row)
-            for track in self._tracks:
-                track.judge(self._history, self.alerts)
-        self.alerts = settled + self.alerts
+        self._history = []
+        self._tracks = [RuleTrack(rule) for rule in self.policy.rules]
 
-    def _restart(self, history: list[Row]) -> None:
-        self._history = history
-        self._tracks = [_RuleTrack(rule) for rule in self.policy.rules]
+    def _keep_snapshot(self) -> None:
+        tracks, alerts = _copies(self._tracks, self.alerts)
+        snapshot = _Snapshot(self._position, tracks, alerts, self._history, len(self._history))
+        self._snapshots.append(snapshot)
 
-    def _supersede(self, attempt: int, start: int) -> None:
-        self.alerts = [
-            replace(alert, state="superseded")
-            if alert.attempt < attempt and alert.step >= start
-            else alert
-            for alert in self.alerts
-        ]
+    def _return_to_before(self, changed: LivedStep) -> None:
+        while self._snapshots and self._snapshots[-1].position >= changed:
+            self._snapshots.pop()
+        if not self._snapshots:
+            self._restart()
+            self._position = _BEFORE_ALL
+            return
+        last = self._snapshots[-1]
+        self._position = last.position
+        self._tracks, self.alerts = _copies(last.tracks, last.alerts)
+        self._history = last.history
+        del self._history[last.length :]
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """All that an engine knew at a position."""
+
+    position: LivedStep
+    tracks: list[RuleTrack]
+    alerts: list[Alert]
+    history: list[StepMetrics]
+    """Shared with the engine, which only appends to it: the first ``length`` steps count."""
+    length: int
+
+
+def _copies(tracks: list[RuleTrack], alerts: list[Alert]) -> tuple[list[RuleTrack], list[Alert]]:
+    """Copies that can go on without each other; only alerts that a track still holds change."""
+    held = {id(track.current): replace(track.current) for track in tracks if track.current}
+    copied = [replace(track, current=held.get(id(track.current))) for track in tracks]
+    return copied, [held.get(id(alert), alert) for alert in alerts]

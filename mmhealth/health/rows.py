@@ -1,6 +1,7 @@
 """Rows of one step as arrays, and the reasons why a number is not there."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,14 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 class Missing(Exception):  # noqa: N818 - a reason on its way to the timeline, not an error
     """Why a metric is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A metric and how many rows it describes."""
+
+    value: float
+    rows: int
 
 
 class Rows:
@@ -55,11 +64,17 @@ class Collector:
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.reasons: dict[str, str] = {}
+        self.rows: dict[str, int] = {}
+        """Rows behind a metric, where `Measured` said so."""
 
     def put(self, name: str, compute: Callable[[], Any]) -> None:
         """Keep what ``compute`` returns, or the reason why there is nothing."""
         try:
-            self.values[name] = compute()
+            found = compute()
+            if isinstance(found, Measured):
+                self.rows[name] = found.rows
+                found = found.value
+            self.values[name] = found
         except (Missing, EstimatorInputError) as reason:
             self.values[name] = None
             self.reasons[name] = str(reason)
@@ -68,19 +83,50 @@ class Collector:
         """Take over what another one gathered."""
         self.values |= other.values
         self.reasons |= other.reasons
+        self.rows |= other.rows
 
 
 def with_role(frame: pl.DataFrame, roles: tuple[str, ...]) -> pl.DataFrame:
-    """The rows of these roles."""
-    return frame if frame.is_empty() else frame.filter(pl.col("role").is_in(roles))
+    """The rows of these roles; a row without one was used."""
+    if frame.is_empty():
+        return frame
+    return frame.filter(pl.col("role").fill_null("used").is_in(roles))
 
 
 def last_update(updates: pl.DataFrame) -> pl.DataFrame:
-    """Each trajectory as it entered its last update: one row a trajectory, in order."""
-    if updates.is_empty() or updates["update"].n_unique() == 1:
+    """Each trajectory as it entered its last update: one row a trajectory, in order.
+
+    A trajectory logged several times under one update number counts as it was logged last. Rows
+    without a trajectory_id are all kept.
+    """
+    if updates.is_empty():
         return updates
-    last = pl.col("update").max().over("rank", "trajectory_id")
-    return updates.filter(pl.col("update") == last)
+    number = pl.col("update").fill_null(0)
+    if updates["update"].n_unique() > 1:
+        updates = updates.filter(number == number.max().over("rank", "trajectory_id"))
+    if count_trajectories(updates) == len(updates):
+        return updates
+    again = pl.struct("rank", "trajectory_id").is_last_distinct()
+    return updates.filter(again | pl.col("trajectory_id").is_null())
+
+
+def count_trajectories(frame: pl.DataFrame) -> int:
+    """How many trajectories the rows speak of; each row without an id is one of its own."""
+    if frame.is_empty():
+        return 0
+    ids = frame.select("rank", "trajectory_id")
+    if nulls := ids["trajectory_id"].null_count():
+        ids = ids.drop_nulls()
+    one_rank = ids["rank"].n_unique() == 1
+    return nulls + (ids["trajectory_id"].n_unique() if one_rank else ids.n_unique())
+
+
+def same_ids(left: pl.DataFrame, right: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Both tables with ids that can be joined: as text where only one of them has numbers."""
+    if left["trajectory_id"].dtype == right["trajectory_id"].dtype:
+        return left, right
+    as_text = pl.col("trajectory_id").cast(pl.String)
+    return left.with_columns(as_text), right.with_columns(as_text)
 
 
 def look_up(rows: pl.DataFrame, trajectories: pl.DataFrame, column: str) -> pl.Series:
@@ -90,9 +136,6 @@ def look_up(rows: pl.DataFrame, trajectories: pl.DataFrame, column: str) -> pl.S
     numbers on one side and text on the other are compared as text.
     """
     keys = ["rank", "trajectory_id"]
-    left, right = rows.select(keys), trajectories.select(*keys, column)
-    if left["trajectory_id"].dtype != right["trajectory_id"].dtype:
-        as_text = pl.col("trajectory_id").cast(pl.String)
-        left, right = left.with_columns(as_text), right.with_columns(as_text)
+    left, right = same_ids(rows.select(keys), trajectories.select(*keys, column))
     right = right.unique(keys, keep="last", maintain_order=True)
     return left.join(right, on=keys, how="left", maintain_order="left")[column]

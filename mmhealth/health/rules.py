@@ -6,9 +6,14 @@ from itertools import islice
 from typing import Any, Literal
 
 from mmhealth.health.alerts import Severity
+from mmhealth.health.metrics import StepMetrics
 
-Row = dict[str, Any]
-"""One row of the timeline."""
+SOLVED_SUCCESS_RATE = 0.9
+"""Share of successes in a step from which on a low ESS is read as solved, whatever the groups say.
+
+With binary outcomes the signal ESS is about 4p(1-p): below 0.36 from a success rate p of 0.9 on,
+however healthy the estimator is.
+"""
 
 Reading = Literal["breached", "solved", "between", "recovered", "no data"]
 """``between``: neither beyond the threshold nor beyond the recovery threshold."""
@@ -53,22 +58,23 @@ class Rule:
     """Judged steps in a row that must be recovered before it resolves."""
     severity: Severity = "warning"
     min_rows: int = 1
-    """With fewer sampled rows a step is no data for this rule."""
+    """With fewer rows behind the metric a step is no data for this rule."""
     excuse_solved: bool = False
-    """A breach that vanishes when solved groups are left out is read as "solved"."""
+    """A breach is read as "solved" when it vanishes as solved groups are left out, or when the
+    success rate of the step is at least `SOLVED_SUCCESS_RATE` (0.9)."""
     meaning: str = ""
     """What it means when it fires, in a sentence."""
     failure_mode: str = ""
     fix: str = ""
     """What to do about it."""
 
-    def judge(self, history: Sequence[Row]) -> Judgement:
-        """Judge the last row of the history (rows in order of steps)."""
-        row = history[-1]
-        if (row.get("n") or 0) < self.min_rows and self.metric != "data_gap":
+    def judge(self, history: Sequence[StepMetrics]) -> Judgement:
+        """Judge the last step of the history (in order of steps)."""
+        if history[-1].rows_behind(self.metric) < self.min_rows and self.metric != "data_gap":
             return Judgement("no data")
         if self.falls_by is not None:
             return self._judge_fall(history)
+        row = history[-1].values
         value = row.get(self.metric)
         if value is None:
             solved = self.excuse_solved and row.get("solved_group_share") == 1.0
@@ -88,29 +94,32 @@ class Rule:
         """Whether ``value`` lies further on the bad side."""
         return value > than if self.above is not None else value < than
 
-    def _is_excused(self, row: Row, sign: int, threshold: float) -> bool:
+    def _is_excused(self, row: dict[str, Any], sign: int, threshold: float) -> bool:
         if row.get("solved_group_share") == 1.0:
+            return True
+        if (row.get("success_rate") or 0.0) >= SOLVED_SUCCESS_RATE:
             return True
         unsolved = row.get(f"{self.metric}_unsolved")
         return unsolved is not None and sign * unsolved >= sign * threshold
 
-    def _threshold(self, history: Sequence[Row]) -> float | None:
+    def _threshold(self, history: Sequence[StepMetrics]) -> float | None:
         if isinstance(self.above, str):
-            limit = history[-1].get(self.above)
+            limit = history[-1].values.get(self.above)
             return None if limit is None else float(limit)
         given = self.below if self.below is not None else self.above
         return self._scale(history, given if given is not None else self.below_baseline)
 
-    def _scale(self, history: Sequence[Row], value: float | None) -> float | None:
+    def _scale(self, history: Sequence[StepMetrics], value: float | None) -> float | None:
         if self.below_baseline is None or value is None:
             return value
-        known = (row[self.metric] for row in history if row.get(self.metric) is not None)
+        values = (step.values.get(self.metric) for step in history)
+        known = (value for value in values if value is not None)
         first = list(islice(known, self.baseline_steps + 1))
         if len(first) <= self.baseline_steps:
             return None
         return float(value * sum(first[: self.baseline_steps]) / self.baseline_steps)
 
-    def _judge_fall(self, history: Sequence[Row]) -> Judgement:
+    def _judge_fall(self, history: Sequence[StepMetrics]) -> Judgement:
         assert self.falls_by is not None
         if len(history) < 2 * self.window:
             return Judgement("no data")
@@ -122,12 +131,12 @@ class Rule:
         old, new, rising_old, rising_new = (mean for mean in means if mean is not None)
         threshold = old * (1 - self.falls_by)
         if new < threshold and rising_new > rising_old:
-            excused = self.excuse_solved and self._is_excused(history[-1], 1, threshold)
+            excused = self.excuse_solved and self._is_excused(history[-1].values, 1, threshold)
             return Judgement("solved" if excused else "breached", new, threshold)
         return Judgement("recovered", new, threshold)
 
 
-def _mean(rows: Sequence[Row], column: str) -> float | None:
-    values = [row.get(column) for row in rows]
+def _mean(steps: Sequence[StepMetrics], column: str) -> float | None:
+    values = [step.values.get(column) for step in steps]
     known = [float(value) for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) else None

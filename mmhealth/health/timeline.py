@@ -1,7 +1,7 @@
 """The timeline: one row a step, computed the same way for a finished run and for a growing one."""
 
-from dataclasses import dataclass
-from typing import Any
+from bisect import bisect_left, bisect_right, insort
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -42,7 +42,8 @@ METRICS = (
 )
 """Metrics that are real numbers or unknown. ``*_update``: over rows that entered an update;
 ``*_nominal``: as a fraction of the nominal batch; ``*_unsolved``: without the groups that are
-solved. All other ESS columns are fractions of the sampled rows."""
+solved. All other ESS columns are fractions of the sampled rows: those of signal and contribution
+count a sampled trajectory that entered no update as one that contributes nothing."""
 
 SCHEMA: dict[str, Any] = {
     "step": pl.Int64,
@@ -68,40 +69,60 @@ _UPDATE_SCHEMA: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class LivedStep:
-    """A step as one attempt lived it."""
+class LivedStep(NamedTuple):
+    """A step as one attempt lived it; ordered as they were lived."""
 
     attempt: int
     step: int
+
+
+ENTRY = -(1 << 63)
+"""``LivedStep(attempt, ENTRY)``: the moment at which an attempt starts, before all its steps."""
 
 
 class Timeline:
     """Per-step health of a run; `update` takes in what is new.
 
     A row is a pure function of the step's visible data, so rows computed live equal rows computed
-    afterwards. Steps of older attempts that a later one hides stay in `lived`, not in `frame`.
+    afterwards; with one exception, which holds live and afterwards alike: once a step, as lived,
+    has log weights, later steps without any have no signal ESS, because weights of 1 would be
+    another basis. Steps of older attempts that a later one hides stay in `lived`, not in `frame`.
     """
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.starts: dict[int, int] = {}
         self.lived: dict[LivedStep, StepMetrics] = {}
+        self._order: list[LivedStep] = []
+        self._measured: dict[LivedStep, StepMetrics] = {}
+        self._weighted: LivedStep | None = None
         self._frame: pl.DataFrame | None = None
 
     def update(self) -> LivedStep | None:
-        """Read what is new; return the earliest step whose row is new or changed, if any."""
+        """Read what is new; return the earliest that is new or changed, if anything is.
+
+        That is a step, or with the step `ENTRY` the start of an attempt.
+        """
         tail = self.run.tail()
         changed = [LivedStep(data.attempt, data.step) for data in tail.steps]
         for key, data in zip(changed, tail.steps, strict=True):
-            self.lived[key] = step_metrics(data, self.run.loss_ratio)
+            if key not in self._measured:
+                insort(self._order, key)
+            self._measured[key] = step_metrics(data, self.run.loss_ratio)
+        changed = self._fix_basis(changed)
         if tail.starts != self.starts:
             new = [a for a, start in tail.starts.items() if self.starts.get(a) != start]
-            changed += [LivedStep(a, tail.starts[a]) for a in new if self.starts or a > 0]
-            self.starts = tail.starts
+            changed += [LivedStep(attempt, ENTRY) for attempt in new]
+            self.starts = dict(tail.starts)
         if changed:
             self._frame = None
         return min(changed, default=None)
+
+    def lived_after(self, position: LivedStep) -> list[LivedStep]:
+        """Steps of the same attempt that come after, in order."""
+        first = bisect_right(self._order, position)
+        last = bisect_left(self._order, LivedStep(position.attempt + 1, ENTRY), first)
+        return self._order[first:last]
 
     @property
     def frame(self) -> pl.DataFrame:
@@ -132,6 +153,35 @@ class Timeline:
     def is_visible(self, key: LivedStep) -> bool:
         """Whether no later attempt hides the step."""
         return all(key.step < start for a, start in self.starts.items() if a > key.attempt)
+
+    def _fix_basis(self, changed: list[LivedStep]) -> list[LivedStep]:
+        """Take changed steps over into `lived`; return them and those whose basis they decide."""
+        before, self._weighted = self._weighted, self._first_weighted(changed)
+        if self._weighted != before:
+            first = min(key for key in (before, self._weighted) if key is not None)
+            later = self._order[bisect_left(self._order, first) :]
+            changed = changed + [key for key in later if self._measured[key].assumes_weights]
+        for key in changed:
+            self.lived[key] = self._on_fixed_basis(key)
+        return changed
+
+    def _first_weighted(self, changed: list[LivedStep]) -> LivedStep | None:
+        """First step, as lived, that has log weights."""
+        weighted = [key for key in changed if self._measured[key].has_weights]
+        if self._weighted is not None and self._measured[self._weighted].has_weights:
+            weighted.append(self._weighted)
+        elif self._weighted is not None:
+            weighted = [key for key in self._order if self._measured[key].has_weights]
+        return min(weighted, default=None)
+
+    def _on_fixed_basis(self, key: LivedStep) -> StepMetrics:
+        metrics, first = self._measured[key], self._weighted
+        if first is None or key < first or not metrics.assumes_weights:
+            return metrics
+        return metrics.without_signal(
+            f"log_weight is not logged here, and was at step {first.step}: weights of 1 in its "
+            "place would be another basis"
+        )
 
     def _visible(self) -> list[tuple[LivedStep, StepMetrics]]:
         visible = [(key, m) for key, m in self.lived.items() if self.is_visible(key)]

@@ -1,10 +1,12 @@
 """The verdict on a run: what a header, a gate and an audit begin with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from mmhealth.health.alerts import SEVERITIES, Alert
 from mmhealth.health.monitor import Monitor
+from mmhealth.health.rules import Rule
 
 VerdictName = Literal["healthy", "warning", "critical", "insufficient"]
 
@@ -32,13 +34,17 @@ class Verdict:
     failure_modes: tuple[FailureMode, ...] = field(default=())
 
 
+_ON_THE_DATA = ("nonfinite", "data_gap")
+"""Metrics of the data themselves: alone they do not tell how training goes."""
+
+
 def judge_run(monitor: Monitor) -> Verdict:
     """The verdict on what a monitor has read so far.
 
     *critical* or *warning*: an alert of that severity fires and has not resolved; a critical alert
-    that has resolved leaves a warning. *healthy*: rules had data and nothing of the kind.
-    *insufficient*: no step could be judged, or no rule but the two on the data themselves ever had
-    data.
+    that has resolved leaves a warning. *healthy*: a rule had data and nothing of the kind; where no
+    rule on an ESS or Gini ever had any, ``why`` names them. *insufficient*: no step could be
+    judged, or no rule but those on the data themselves ever had data.
     """
     frame = monitor.timeline.frame
     standing = [alert for alert in monitor.alerts if alert.state != "superseded"]
@@ -46,21 +52,36 @@ def judge_run(monitor: Monitor) -> Verdict:
     if frame.is_empty():
         return Verdict("insufficient", "no step is complete yet", None, modes)
     step = int(frame["step"][-1])
-    metrics = {r.metric for r in monitor.policy.rules if r.metric not in ("nonfinite", "data_gap")}
-    informed = [name for name in sorted(metrics) if frame[name].null_count() < len(frame)]
     firing = [alert for alert in standing if alert.state == "firing"]
     worst = max((SEVERITIES.index(alert.severity) for alert in firing), default=0)
     if worst == SEVERITIES.index("critical"):
         return Verdict("critical", _name(firing, "critical"), step, modes)
-    if not informed:
-        why = "no metric of the policy could be computed from what is logged"
-        return Verdict("insufficient", why, step, modes)
+    never = monitor.engine.never_judged()
+    rules = [rule for rule in monitor.policy.rules if rule.metric not in _ON_THE_DATA]
+    if all(rule.name in never for rule in rules):
+        return Verdict("insufficient", _why_insufficient(rules, monitor), step, modes)
     if worst == SEVERITIES.index("warning"):
         return Verdict("warning", _name(firing, "warning"), step, modes)
     if resolved := [a for a in standing if a.state == "resolved" and a.severity == "critical"]:
         why = f"critical alerts fired and resolved: {_list_rules(resolved)}"
         return Verdict("warning", why, step, modes)
-    return Verdict("healthy", f"no alert fires at step {step}", step, modes)
+    why = f"no alert fires at step {step}"
+    estimator = [rule.name for rule in rules if rule.metric.startswith(("ess_", "gini"))]
+    if estimator and all(name in never for name in estimator):
+        why += f"; never judged for want of data: {', '.join(estimator)}"
+    return Verdict("healthy", why, step, modes)
+
+
+def _why_insufficient(rules: Sequence[Rule], monitor: Monitor) -> str:
+    """Why no rule ever had data, though there are steps."""
+    frame = monitor.timeline.frame
+    informed = [rule for rule in rules if frame[rule.metric].null_count() < len(frame)]
+    if not informed:
+        return "no metric of the policy could be computed from what is logged"
+    names = ", ".join(rule.name for rule in informed)
+    rows, needed = max(frame["n"].to_list()), min(rule.min_rows for rule in informed)
+    few = f" (steps have up to {rows} rows, min_rows asks for {needed})" if rows < needed else ""
+    return f"no rule could be judged yet: too few rows or steps for {names}{few}"
 
 
 def _failure_modes(alerts: list[Alert]) -> tuple[FailureMode, ...]:

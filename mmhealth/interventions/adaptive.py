@@ -19,7 +19,7 @@ class AlertLike(Protocol):
 
     @property
     def state(self) -> str:
-        """``firing``, ``resolved`` or ``superseded`` (hidden by a restart: ignored)."""
+        """``firing``, ``resolved`` or ``superseded`` (hidden by a restart or taken back)."""
 
     @property
     def step(self) -> int:
@@ -46,7 +46,8 @@ class EssAdaptive:
     """Active from the step after its alert fires until ``hold`` steps after the alert resolves.
 
     ``monitor.subscribe(controller.on_alert)`` connects it. A change that is not newer than the last
-    one seen is ignored, so a monitor that replays a run after a restart changes nothing.
+    one seen is ignored, so a monitor that replays a run after a restart changes nothing. When the
+    alert that switched it on is superseded it switches off at once.
     """
 
     def __init__(self, config: EssAdaptiveConfig | None = None) -> None:
@@ -56,7 +57,11 @@ class EssAdaptive:
 
     def on_alert(self, alert: AlertLike) -> None:
         """Take note of an alert; those of other rules are ignored."""
-        if alert.rule != self.config.rule or alert.state not in ("firing", "resolved"):
+        if alert.rule != self.config.rule:
+            return
+        if alert.state == "superseded":
+            if self._firing and alert.step == self._changed:
+                self._firing, self._changed = False, None
             return
         firing = alert.state == "firing"
         at = alert.step if firing or alert.resolved_step is None else alert.resolved_step

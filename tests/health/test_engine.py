@@ -66,12 +66,12 @@ def test_a_value_between_threshold_and_recovery_does_not_keep_a_rule_pending(
 
 def test_missing_data_is_a_state_of_its_own(tmp_path: Path) -> None:
     rewards: list[float | None] = [None, 0.1, None, 0.1, 0.1, None, None, 1.0]
-    alerts, states = play(tmp_path, rewards, policy("below = 0.2\nfor_steps = 2"))
+    alerts, states = play(tmp_path, rewards, policy("below = 0.2\nfor_steps = 3"))
     assert states[:3] == ["no data", "pending", "no data"]
     assert states[3:5] == ["pending", "firing"]
     assert states[5:7] == ["firing", "firing"]
     [alert] = alerts
-    assert (alert.step, alert.resolved_step) == (4, 7)
+    assert (alert.pending_step, alert.step, alert.resolved_step) == (1, 4, 7)
 
 
 def test_too_few_rows_are_no_data(tmp_path: Path) -> None:

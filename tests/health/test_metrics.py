@@ -1,14 +1,17 @@
 """The timeline against a slow, obvious oracle."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from mmhealth import Recorder, open_run
 from mmhealth.health import build_timeline
+from mmhealth.health.metrics import step_metrics
 
 
 def timeline_row(path: Path, columns: dict[str, Any], **recorder: Any) -> dict[str, Any]:
@@ -180,3 +183,27 @@ def test_ids_that_repeat_or_change_their_type_multiply_nothing(tmp_path: Path) -
         row = build_timeline(open_run(tmp_path / name)).frame.row(0, named=True)
         assert row["ess_contribution"] == pytest.approx(plain_ess([1.0, 1.0, 2.0, 2.0]))
         assert row["ess_contribution_unsolved"] == 1
+
+
+def test_a_row_without_a_role_was_used(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as rec:
+        rec.log_step(0, {"reward": [1.0, 0.0], "grad_norm": [1.0, 1.0]})
+    data = open_run(tmp_path).step_data(0)
+    assert data is not None
+    role = pl.Series("role", ["used", None])
+    data = replace(
+        data,
+        trajectories=data.trajectories.with_columns(role),
+        updates=data.updates.with_columns(role),
+    )
+    values = step_metrics(data, "sequence").values
+    assert (values["n"], values["reward"], values["ess_contribution_update"]) == (2, 0.5, 1)
+
+
+def test_a_reward_of_0_or_1_serves_as_success(tmp_path: Path) -> None:
+    row = timeline_row(tmp_path / "binary", {"reward": [1.0, 0.0, None, 1.0]})
+    assert row["success_rate"] == pytest.approx(2 / 3)
+    row = timeline_row(tmp_path / "dense", {"reward": [1.0, 0.5]})
+    assert row["reasons"]["success_rate"] == (
+        "success is not logged, and the reward is not only 0 or 1"
+    )

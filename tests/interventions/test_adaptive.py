@@ -78,6 +78,17 @@ def test_a_superseded_alert_is_ignored():
     assert active_steps(control) == []
 
 
+def test_an_alert_that_is_taken_back_switches_off_at_once():
+    control = controller()
+    control.on_alert(Alert("ess_signal", "firing", 4))
+    control.on_alert(Alert("ess_signal", "superseded", 3))
+    assert control.active(5)
+    control.on_alert(Alert("ess_signal", "superseded", 4))
+    assert active_steps(control) == []
+    control.on_alert(Alert("ess_signal", "firing", 6))
+    assert active_steps(control, 9) == [7, 8]
+
+
 def test_an_alert_that_came_and_went_between_polls_starts_the_hold():
     control = controller()
     control.on_alert(Alert("ess_signal", "resolved", 4, 10))

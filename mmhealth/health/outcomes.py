@@ -1,0 +1,85 @@
+"""Which groups of a step are solved, failed or mixed, and how often the policy succeeds."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mmhealth import estimators
+from mmhealth.errors import EstimatorInputError
+from mmhealth.health.rows import (
+    Array,
+    Collector,
+    Measured,
+    Missing,
+    Rows,
+    count_trajectories,
+    look_up,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What became of the groups of a step."""
+
+    used: Array | None = None
+    """For each row used 1 (its group is solved), -1 (failed) or 0; None when not known."""
+    unsolved: int = 0
+    """Sampled trajectories whose group is not solved."""
+
+
+def group_outcomes(sampled: Rows, used: Rows, out: Collector) -> Outcomes:
+    """Put the group shares and return what became of the groups."""
+    names = ("solved_group_share", "failed_group_share", "dead_group_share")
+    try:
+        success = _success(sampled)
+        groups = sampled.frame["group_id"] if "group_id" in sampled.frame.columns else None
+        if groups is None or groups.null_count():
+            raise Missing("group_id is not logged")
+        ids = groups.rank("dense").to_numpy()
+        shares = estimators.group_shares(ids, success)
+        rows = estimators.group_outcome(ids, success)
+    except (Missing, EstimatorInputError) as reason:
+        for name in (*names, "dead_group_share_unsolved"):
+            out.values[name] = None
+            out.reasons[name] = str(reason)
+        return Outcomes()
+    out.values["solved_group_share"] = shares.solved
+    out.values["failed_group_share"] = shares.failed
+    out.values["dead_group_share"] = shares.solved + shares.failed
+    unsolved = shares.failed + shares.mixed
+    out.values["dead_group_share_unsolved"] = shares.failed / unsolved if unsolved else None
+    if not len(used):
+        return Outcomes()
+    table = sampled.frame.with_columns(outcome=pl.Series(rows, dtype=pl.Float64))
+    found = look_up(used.frame, table, "outcome").fill_null(0.0).to_numpy()
+    return Outcomes(found, count_trajectories(table.filter(pl.col("outcome") < 1)))
+
+
+def success_rate(sampled: Rows) -> Measured:
+    """Share of the trajectories that succeeded, where that is known.
+
+    A reward that is only ever 0 or 1 serves where success is not logged.
+    """
+    try:
+        values = sampled.present("success")
+    except Missing as reason:
+        values = sampled.present("reward")
+        _check_binary(values, reason)
+    return Measured(float(np.sum(values)) / values.size, values.size)
+
+
+def _success(sampled: Rows) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Outcomes; a reward that is only ever 0 or 1 serves where success is not logged."""
+    try:
+        return sampled.numbers("success").astype(bool)
+    except Missing as reason:
+        reward = sampled.numbers("reward")
+        _check_binary(reward, reason)
+        return reward.astype(bool)
+
+
+def _check_binary(reward: Array, reason: Missing) -> None:
+    if not np.isin(reward, (0.0, 1.0)).all():
+        raise Missing(f"{reason}, and the reward is not only 0 or 1") from None

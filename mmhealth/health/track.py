@@ -1,0 +1,89 @@
+"""One rule's way through the steps: inactive -> pending -> firing -> resolved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmhealth.health.alerts import Alert, RuleState
+from mmhealth.health.metrics import StepMetrics
+from mmhealth.health.rules import Judgement, Rule
+
+PATIENCE = 5
+"""Steps without data in a row that a count of breached steps outlives."""
+
+
+@dataclass(slots=True)
+class RuleTrack:
+    """Where one rule stands."""
+
+    rule: Rule
+    state: RuleState = "no data"
+    breached: int = 0
+    silent: int = 0
+    """Steps without data since the last breached one."""
+    pending_step: int = 0
+    recovered: int = 0
+    current: Alert | None = None
+    had_data: bool = False
+    """The rule has compared a value with its threshold at least once."""
+
+    def judge(self, history: Sequence[StepMetrics], fired: list[Alert]) -> None:
+        """Take in the last step of the history; append the alert that fires, if one does."""
+        judgement = self.rule.judge(history)
+        self.had_data = self.had_data or judgement.value is not None
+        if self.current is not None:
+            self._while_firing(judgement, self.current, history[-1])
+        elif judgement.reading == "breached":
+            self._count_breach(judgement, history[-1], fired)
+        elif judgement.reading == "no data":
+            self.state = "no data"
+            self.silent += 1
+            if self.silent > PATIENCE:
+                self.breached = 0
+        else:
+            self.breached = 0
+            self.state = "solved" if judgement.reading == "solved" else "inactive"
+
+    def _count_breach(self, judgement: Judgement, step: StepMetrics, fired: list[Alert]) -> None:
+        if self.breached == 0:
+            self.pending_step = step.values["step"]
+        self.breached += 1
+        self.silent = 0
+        self.state = "pending"
+        if self.breached < self.rule.for_steps:
+            return
+        assert judgement.value is not None
+        assert judgement.threshold is not None
+        self.state = "firing"
+        self.recovered = 0
+        self.current = Alert(
+            rule=self.rule.name,
+            metric=self.rule.metric,
+            severity=self.rule.severity,
+            state="firing",
+            pending_step=self.pending_step,
+            step=step.values["step"],
+            resolved_step=None,
+            attempt=step.values["attempt"],
+            value=judgement.value,
+            worst=judgement.value,
+            threshold=judgement.threshold,
+            rows=step.rows_behind(self.rule.metric),
+            partial=not step.values["complete"],
+            meaning=self.rule.meaning,
+            failure_mode=self.rule.failure_mode,
+            fix=self.rule.fix,
+        )
+        fired.append(self.current)
+
+    def _while_firing(self, judgement: Judgement, alert: Alert, step: StepMetrics) -> None:
+        if judgement.value is not None and self.rule.is_worse(judgement.value, alert.worst):
+            alert.worst = judgement.value
+        recovered = judgement.reading in ("recovered", "solved")
+        if judgement.reading != "no data":
+            self.recovered = self.recovered + 1 if recovered else 0
+        if self.recovered >= self.rule.recover_steps:
+            alert.state = "resolved"
+            alert.resolved_step = step.values["step"]
+            self.current = None
+            self.breached = 0
+            self.state = "solved" if judgement.reading == "solved" else "inactive"

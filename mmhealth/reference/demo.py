@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,9 +182,19 @@ def _conclude(runs: dict[str, Path], say: Say) -> None:
         say(f"{preset:>8}: {'; '.join(describe_held_out(run.held_out))}")
     quoted = {preset: shlex.quote(str(path)) for preset, path in runs.items()}
     say("\nType next:")
-    say(f"  mmhealth audit {' '.join(quoted.values())} --html audit.html")
+    command = _command()
+    say(f"  {command} audit {' '.join(quoted.values())} --html audit.html")
     for preset, run in zip(runs, audit.runs, strict=True):
-        say(f"  mmhealth gate {quoted[preset]}  # {_gate_says(run)}")
+        say(f"  {command} gate {quoted[preset]}  # {_gate_says(run)}")
+
+
+def _command() -> str:
+    """How to call mmhealth from here: in a fresh clone it is not on the PATH."""
+    if shutil.which("mmhealth"):
+        return "mmhealth"
+    script = Path(sys.executable).with_name("mmhealth")
+    here = Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
 
 
 def _gate_says(run: RunAudit) -> str:

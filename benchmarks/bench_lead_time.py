@@ -53,11 +53,11 @@ if __name__ == "__main__":
         "lead_time",
         "Lead time of the ESS alert, and what the fix is worth",
         "Reference trainer (environment F2), 160 steps, default policy. *alert*: `ess_signal` "
-        "fires (ESS below 20 % of the batch for 3 steps); *critical*: `ess_collapse` fires (and "
-        "not because tasks are solved); *stall*: first step after which the 15-step mean of held-out "
-        "success gains less than 0.02 over the next 40; *lag*: stall - alert, in steps; success: "
-        "mean of the last 10 held-out evaluations; gate: exit code of `mmhealth gate` on the "
-        "finished run. "
+        "fires (ESS below 20 % of the batch for 3 steps); *critical*: `ess_collapse` fires "
+        "(and not because tasks are solved); *stall*: first step after which the 15-step mean "
+        "of held-out success gains less than 0.02 over the next 40; *lag*: stall - alert, in "
+        "steps; success: mean of the last 10 held-out evaluations; gate: exit code of "
+        "`mmhealth gate` on the finished run. "
         f"Seeds {', '.join(map(str, seeds))} chose neither knobs nor thresholds.",
         [
             "seed",

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -78,26 +80,16 @@ def test_a_removed_directory_is_noticed_and_recording_goes_on(tmp_path: Path) ->
 def test_a_write_over_its_time_budget_lets_training_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A pipe that nobody reads stands in for a disk that hangs: writing to it blocks for real."""
     with (
         caplog.at_level(logging.WARNING, "mmhealth"),
         Recorder(tmp_path / "run", time_budget=0.05) as rec,
     ):
         rec.log_step(0, {"reward": [1.0]})
-        [tail] = (tmp_path / "run" / "trajectories").glob("*.arrows")
-        reading, writing = os.pipe()
-        descriptor = _descriptor_of(tail)
-        original = os.dup(descriptor)
-        os.dup2(writing, descriptor)
-        for step in range(1, 4):
-            rec.log_step(step, {"reward": [1.0] * 20_000})
-        os.dup2(original, descriptor)
-        os.close(writing)
-        drain = threading.Thread(target=_drain, args=(reading,))
-        drain.start()
+        with hanging_disk(tmp_path / "run"):
+            for step in range(1, 4):
+                rec.log_step(step, {"reward": [1.0] * 20_000})
         assert {loss["kind"] for loss in rec.summary()["losses"]} == {"over_budget"}
         assert rec.summary()["losses"][0]["count"] == 3
-    drain.join()
     assert "took over 0.05 s" in caplog.text
     assert losses(tmp_path / "run")["over_budget"] == 3
     assert {2, 3} <= set(open_run(tmp_path / "run").trajectories["step"].to_list())
@@ -106,20 +98,31 @@ def test_a_write_over_its_time_budget_lets_training_go_on(
 def test_a_backlog_is_bounded(tmp_path: Path) -> None:
     with Recorder(tmp_path / "run", time_budget=0.01) as rec:
         rec.log_step(0, {"reward": [1.0]})
-        [tail] = (tmp_path / "run" / "trajectories").glob("*.arrows")
-        reading, writing = os.pipe()
-        descriptor = _descriptor_of(tail)
-        original = os.dup(descriptor)
-        os.dup2(writing, descriptor)
-        for step in range(1, 100):
-            rec.log_step(step, {"reward": [1.0] * 20_000})
-        os.dup2(original, descriptor)
-        os.close(writing)
-        drain = threading.Thread(target=_drain, args=(reading,))
-        drain.start()
+        with hanging_disk(tmp_path / "run"):
+            for step in range(1, 100):
+                rec.log_step(step, {"reward": [1.0] * 20_000})
         counts = {loss["kind"]: loss["count"] for loss in rec.summary()["losses"]}
         assert counts["queue_full"] >= 99 - 64 - 2
-    drain.join()
+
+
+@contextmanager
+def hanging_disk(run_dir: Path) -> Iterator[None]:
+    """A pipe that nobody reads stands in for the tail's file: writing to it blocks for real.
+
+    Afterwards the pipe is read empty, so that what hangs can end.
+    """
+    [tail] = (run_dir / "trajectories").glob("*.arrows")
+    descriptor = _descriptor_of(tail)
+    reading, writing = os.pipe()
+    original = os.dup(descriptor)
+    os.dup2(writing, descriptor)
+    os.close(writing)
+    try:
+        yield
+    finally:
+        os.dup2(original, descriptor)
+        os.close(original)
+        threading.Thread(target=_drain, args=(reading,), daemon=True).start()
 
 
 def _descriptor_of(path: Path) -> int:

@@ -10,7 +10,6 @@
     ├── PolicyError              a policy file is wrong; names file and line
     ├── ImportDataError          a foreign file cannot be imported; names file and column
     ├── EstimatorInputError      arrays handed to an estimator do not fit (also a ValueError)
-    ├── InsufficientDataError    the question cannot be answered from what was logged
     ├── GradNormError            per-trajectory gradient norms cannot be measured as asked
     │   └── UncoveredParameterError   a trainable parameter has no exact rule; names it
     └── PortInUseError           the dashboard's port is taken
@@ -47,10 +46,6 @@ class ImportDataError(MmhealthError):
 
 class EstimatorInputError(MmhealthError, ValueError):
     """Arrays handed to an estimator have shapes or values that do not fit together."""
-
-
-class InsufficientDataError(MmhealthError):
-    """The question cannot be answered from the data that were logged."""
 
 
 class GradNormError(MmhealthError):

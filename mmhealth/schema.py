@@ -173,5 +173,3 @@ TABLES: dict[str, Table] = {
     table.name: table for table in (TRAJECTORIES, UPDATES, STEPS, EVALUATIONS, AMENDMENTS, EVENTS)
 }
 _KINDS = {name: {c.name: c.kind for c in table.columns} for name, table in TABLES.items()}
-STEP_TABLES = ("trajectories", "updates", "steps")
-"""Tables written once per step and rank, visible only when the step is committed."""

@@ -15,8 +15,6 @@ import numpy.typing as npt
 Side = Literal["failed", "succeeded"]
 Item = Mapping[str, npt.NDArray[Any]]
 
-SIDES: tuple[Side, ...] = ("failed", "succeeded")
-
 
 def near_miss_side(score: float, need: float, *, below: float = 2, above: float = 1) -> Side | None:
     """Side on which a score is a near miss of ``need``; None for every other score.

@@ -8,7 +8,7 @@ from typing import Literal
 from mmhealth.errors import RunError
 from mmhealth.health import Alert, Monitor, Policy
 from mmhealth.health.alerts import SEVERITIES, Severity
-from mmhealth.report.audit import Audit, RunAudit, audit_runs
+from mmhealth.report.audit import RunAudit, audit_runs
 from mmhealth.report.dataloss import describe_data, is_damaged
 
 Outcome = Literal["pass", "breach", "insufficient", "unreadable"]
@@ -87,11 +87,6 @@ def decide(run: RunAudit, policy: Policy) -> RunDecision:
 def reaches(severity: Severity, least: Severity) -> bool:
     """Whether a severity is ``least`` or graver."""
     return SEVERITIES.index(severity) >= SEVERITIES.index(least)
-
-
-def gate_audit(audit: Audit) -> Gate:
-    """The decisions on runs that are audited already."""
-    return Gate(audit.policy, tuple(decide(run, audit.policy) for run in audit.runs))
 
 
 def _outcome(run: RunAudit, breaching: Sequence[Alert], policy: Policy) -> tuple[Outcome, str]:

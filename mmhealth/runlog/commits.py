@@ -85,10 +85,6 @@ class Commits:
         """Commits that make a step complete."""
         return max(commit.ranks_expected for commit in self.by_step[key].values())
 
-    def is_committed_by_all(self, key: StepKey) -> bool:
-        """Whether all expected ranks have committed."""
-        return len(self.by_step[key]) >= self.ranks_expected(key)
-
     def is_overdue(self, key: StepKey) -> bool:
         """Whether the run has gone on so far that an incomplete step is judged as it is.
 

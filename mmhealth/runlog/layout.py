@@ -109,6 +109,16 @@ def list_tails(run_dir: Path) -> Iterator[OpenTail]:
                 yield name
 
 
+def unnamed_tail(path: Path) -> Path:
+    """Where a tail is begun, before it is locked and gets its name."""
+    return path.with_name(f".{path.name}")
+
+
+def list_unnamed_tails(run_dir: Path) -> list[Path]:
+    """All tails of a run that have no name yet."""
+    return [path for table in TABLES for path in (run_dir / table).glob(".*.open.arrows")]
+
+
 def list_writers(run_dir: Path) -> list[Writer]:
     """All (rank, attempt) that ever opened the run."""
     names = (_WRITER.fullmatch(path.name) for path in list_folder(run_dir / WRITERS))

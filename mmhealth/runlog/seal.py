@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from mmhealth.runlog.layout import OpenTail, list_tails
+from mmhealth.runlog.layout import OpenTail, list_tails, list_unnamed_tails
 from mmhealth.runlog.lock import try_lock
 from mmhealth.runlog.segment import seal_tail
 
@@ -14,8 +14,11 @@ def seal_orphans(run_dir: Path, wanted: Callable[[OpenTail], bool] = lambda _: T
 
     Returns the tails that were sealed. A tail that is being written is left alone: its writer holds
     a lock on it, which ends with the process, however it dies. Where the file system knows no locks
-    nothing is sealed: nobody can tell the living from the dead.
+    nothing is sealed: nobody can tell the living from the dead. Tails whose writer died before it
+    could name them hold no rows and are removed.
     """
+    for path in list_unnamed_tails(run_dir):
+        _remove_if_dead(path)
     sealed = []
     for tail in list_tails(run_dir):
         if not wanted(tail):
@@ -31,6 +34,19 @@ def seal_orphans(run_dir: Path, wanted: Callable[[OpenTail], bool] = lambda _: T
         finally:
             os.close(descriptor)
     return sealed
+
+
+def _remove_if_dead(path: Path) -> None:
+    """Remove an unnamed tail; one that is empty may not have been locked yet and is left."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if os.fstat(descriptor).st_size and try_lock(descriptor):
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
 
 
 def is_being_written(tail: Path) -> bool:

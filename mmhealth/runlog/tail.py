@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from mmhealth.runlog.layout import unnamed_tail
 from mmhealth.runlog.lock import try_lock
 
 _CONTINUATION = b"\xff\xff\xff\xff"
@@ -44,7 +45,7 @@ class TailWriter:
         self._scratch: _Scratch | None = None
         header = schema.serialize().to_pybytes()
         self._schema_checksum = zlib.crc32(header)
-        hidden = path.with_name(f".{path.name}")
+        hidden = unnamed_tail(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._descriptor = os.open(hidden, flags, 0o644)
         try:

@@ -1,6 +1,7 @@
 """One test for each bug that was found; the first line of each says what went wrong."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -279,3 +280,19 @@ def test_file_systems_without_locks_or_links_recorded_nothing(
     assert run.status().steps_complete == 2
     assert not run.status().losses
     assert json.loads((tmp_path / "run.json").read_text())["run_id"] == run.id
+
+
+def test_a_tail_whose_writer_died_before_naming_it_stayed_for_ever(tmp_path: Path) -> None:
+    abandon(tmp_path / "run", 3)
+    [tail] = (tmp_path / "run" / "steps").iterdir()
+    dead = tail.with_name(".0-0-000000009.open.arrows")
+    begun = tail.with_name(".0-0-000000010.open.arrows")
+    living = tail.with_name(".0-0-000000011.open.arrows")
+    begun.touch()
+    for path in (dead, living):
+        path.write_bytes(tail.read_bytes()[:300])
+    with living.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        seal_orphans(tmp_path / "run")
+    assert [path.exists() for path in (dead, begun, living)] == [False, True, True]
+    assert open_run(tmp_path / "run").status().steps_complete == 3

@@ -209,25 +209,50 @@ def _training(
     command = [sys.executable, "-c", _CHILD, "train", "--preset", preset]
     options = {"run-dir": run_dir, "seed": config.seed, "steps": config.steps, "pace": config.pace}
     command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    with run_dir.with_suffix(".log").open("wb") as log:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    child = None
     try:
+        with run_dir.with_suffix(".log").open("wb") as log, _signals_deferred():
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         yield child
     finally:
-        child.terminate()
-        try:
-            child.wait(_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        if child.stdin is not None:
-            child.stdin.close()
+        if child is not None:
+            _end(child)
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    child.terminate()
+    try:
+        child.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    if child.stdin is not None:
+        child.stdin.close()
+
+
+@contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Signals that end the demo wait until the block is left: no child is lost while it starts."""
+    waiting: list[int] = []
+
+    def defer(number: int, _frame: object) -> None:
+        waiting.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, defer) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if waiting:
+            signal.raise_signal(waiting[0])
 
 
 @contextmanager

@@ -22,7 +22,7 @@ FRESH_SEEDS = (50, 51, 52, 53, 54)
 
 def watch(run_dir: Path, preset: str, seed: int) -> tuple[Monitor, float, int | None]:
     """Train and judge one run; its final held-out success and the step at which it stalls."""
-    result = train(preset, run_dir=run_dir, seed=seed, checkpoint_every=0)
+    result = train("F2", preset, run_dir=run_dir, seed=seed, checkpoint_every=0)
     monitor = Monitor(run_dir)
     monitor.poll()
     final = sum(result.success[-10:]) / 10
@@ -35,7 +35,7 @@ def first_firing(monitor: Monitor, rule: str) -> int | None:
 
 def measure(seed: int, folder: Path) -> list[str]:
     baseline, plain, stall = watch(folder / "baseline", "baseline", seed)
-    _, cured, _ = watch(folder / "fix", "fix", seed)
+    _, cured, _ = watch(folder / "fix", "ess", seed)
     alert, critical = (first_firing(baseline, name) for name in ("ess_signal", "ess_collapse"))
     lag = "" if alert is None or stall is None else str(stall - alert)
     gates = [gate_runs([folder / arm], default_policy()).exit_code for arm in ("baseline", "fix")]

@@ -20,6 +20,7 @@ def seconds(record: bool) -> float:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         train(
+            "F2",
             "baseline",
             run_dir=Path(folder) / "run",
             steps=STEPS,

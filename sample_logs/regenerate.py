@@ -11,7 +11,7 @@ from pathlib import Path
 from mmhealth.reference import train
 
 HERE = Path(__file__).parent
-RUNS = {"collapsing": "baseline", "fixed": "fix"}
+RUNS = {"collapsing": "baseline", "fixed": "ess"}
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     for name, preset in RUNS.items():
         folder = HERE / name
         shutil.rmtree(folder, ignore_errors=True)
-        train(preset, run_dir=folder, seed=53, checkpoint_every=0)
+        train("F2", preset, run_dir=folder, seed=53, checkpoint_every=0)
         for file in (folder / "writers").iterdir():
             about = json.loads(file.read_text(encoding="utf-8")) | {"host": "localhost"}
             file.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

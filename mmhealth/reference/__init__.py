@@ -1,21 +1,30 @@
-"""The reference trainer: a small policy-gradient run whose estimator really dies (needs torch)."""
+"""The reference trainer: small policy-gradient runs whose estimators really die (needs torch)."""
 
-from mmhealth.reference.loop import LoopConfig, StepLog, Trainer
-from mmhealth.reference.majority_rule import MajorityRule, MajorityRuleConfig
+from mmhealth.reference.config import Fixes, FloorConfig, LoopConfig, RepairConfig, TrainConfig
+from mmhealth.reference.environment import Environment, EnvironmentConfig, Outcome, Play, Turn
+from mmhealth.reference.loop import Evaluation, StepLog, Trainer
 from mmhealth.reference.policy import Policy
-from mmhealth.reference.repair import RepairConfig
-from mmhealth.reference.train import PRESETS, TrainConfig, TrainResult, train
+from mmhealth.reference.presets import ENVIRONMENTS, PRESETS, preset
+from mmhealth.reference.train import TrainResult, train
 
 __all__ = [
+    "ENVIRONMENTS",
     "PRESETS",
+    "Environment",
+    "EnvironmentConfig",
+    "Evaluation",
+    "Fixes",
+    "FloorConfig",
     "LoopConfig",
-    "MajorityRule",
-    "MajorityRuleConfig",
+    "Outcome",
+    "Play",
     "Policy",
     "RepairConfig",
     "StepLog",
     "TrainConfig",
     "TrainResult",
     "Trainer",
+    "Turn",
+    "preset",
     "train",
 ]

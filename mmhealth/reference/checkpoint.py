@@ -12,22 +12,23 @@ from mmhealth.errors import RunError
 _FILE = "checkpoint.pt"
 
 
-def save(directory: Path, *, next_step: int, config: dict[str, Any], state: dict[str, Any]) -> None:
-    """Keep the state from which ``next_step`` follows, in place of the one kept before."""
+def save(
+    directory: Path, *, next_step: int, config: dict[str, Any], states: list[dict[str, Any]]
+) -> None:
+    """Keep the states of all ranks from which ``next_step`` follows, in place of those before."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / _FILE
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
     with scratch.open("wb") as file:
-        torch.save(
-            {"next_step": next_step, "config": config, "state": _arrays_to_tensors(state)}, file
-        )
+        kept = [_arrays_to_tensors(state) for state in states]
+        torch.save({"next_step": next_step, "config": config, "states": kept}, file)
         file.flush()
         os.fsync(file.fileno())
     scratch.replace(path)
 
 
-def load(directory: Path, *, config: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
-    """``(next_step, state)`` of the checkpoint kept in ``directory``; None if there is none.
+def load(directory: Path, *, config: dict[str, Any]) -> tuple[int, list[dict[str, Any]]] | None:
+    """``(next_step, states of the ranks)`` of the checkpoint in ``directory``; None: there is none.
 
     Raises `RunError` if it was made with another configuration than ``config``.
     """
@@ -42,7 +43,7 @@ def load(directory: Path, *, config: dict[str, Any]) -> tuple[int, dict[str, Any
             f"{path} was made with another {', '.join(differ)}; resume with the same "
             "configuration, or train into another run directory"
         )
-    return saved["next_step"], saved["state"]
+    return saved["next_step"], saved["states"]
 
 
 def _arrays_to_tensors(value: Any) -> Any:

@@ -24,7 +24,8 @@ from mmhealth.report.terminal import describe_held_out
 
 _LOOK_EVERY_S = 0.5
 _PATIENCE_S = 5.0
-_PRESETS = ("baseline", "fix")
+_PRESETS = {"baseline": "baseline", "fix": "ess"}
+"""Name of each run and its preset."""
 _CHILD = """
 from mmhealth.cli import main
 from mmhealth.reference.lifeline import end_with_parent
@@ -68,7 +69,7 @@ def run_demo(config: DemoConfig, serve: Serve, say: Say = print) -> bool:
     PortInUseError, and RunError when a training fails.
     """
     folder = _fresh(config.folder)
-    runs = {preset: folder / preset for preset in _PRESETS}
+    runs = {name: folder / name for name in _PRESETS}
     done = False
     with ExitStack() as stack:
         stack.enter_context(_signals_as_exit())
@@ -78,8 +79,8 @@ def run_demo(config: DemoConfig, serve: Serve, say: Say = print) -> bool:
             if config.browser and _has_display():
                 webbrowser.open(page.url)
             trainings = {
-                preset: stack.enter_context(_training(preset, path, config))
-                for preset, path in runs.items()
+                name: stack.enter_context(_training(_PRESETS[name], path, config))
+                for name, path in runs.items()
             }
             _follow(trainings, runs, say)
             done = True
@@ -206,7 +207,7 @@ def _gate_says(run: RunAudit) -> str:
 def _training(
     preset: str, run_dir: Path, config: DemoConfig
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-c", _CHILD, "train", "--preset", preset]
+    command = [sys.executable, "-c", _CHILD, "train", "--env", "F2", "--preset", preset]
     options = {"run-dir": run_dir, "seed": config.seed, "steps": config.steps, "pace": config.pace}
     command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     child = None

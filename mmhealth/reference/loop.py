@@ -1,42 +1,49 @@
-"""The training loop: group-relative policy gradient on rollouts that are one step old."""
+"""The training loop: policy gradient on rollouts, with whatever fixes are switched on."""
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmhealth.gradnorm import GradNorms
-from mmhealth.interventions import EssAdaptive, NearMissReserve
-from mmhealth.reference.batch import Batch, Columns, StepBatches, assemble, describe
-from mmhealth.reference.majority_rule import MajorityRule, MajorityRuleConfig
-from mmhealth.reference.policy import Policy, kl_divergence, sequence_log_prob
-from mmhealth.reference.repair import RepairConfig, remember
-from mmhealth.reference.rollout import Episodes, roll_out
+from mmhealth.interventions import (
+    EntropyFloor,
+    EssAdaptive,
+    EssLearningRate,
+    MixedHorizons,
+    NearMissReserve,
+    minimum_variance_baseline,
+)
+from mmhealth.reference.advantages import advantages, reference_key, to_go
+from mmhealth.reference.backward import BackwardPass, Terms
+from mmhealth.reference.batch import Batch, padded
+from mmhealth.reference.config import RepairConfig, TrainConfig
+from mmhealth.reference.contributions import Contributions
+from mmhealth.reference.describe import Columns, describe
+from mmhealth.reference.environment import Environment, Outcome
+from mmhealth.reference.episodes import Episodes
+from mmhealth.reference.late import LateRewards, LateValues
+from mmhealth.reference.policy import Policy, sequence_log_prob
+from mmhealth.reference.ranks import Ranks
+from mmhealth.reference.repair import remember, repair
+from mmhealth.reference.rewards import RewardComposer
+from mmhealth.reference.rollout import roll_out
+from mmhealth.reference.trajectories import Trajectories, concatenate, judged
 
 
 @dataclass(kw_only=True, slots=True)
-class LoopConfig:
-    """The trainer's knobs."""
+class Evaluation:
+    """Held-out episodes at one horizon."""
 
-    group_size: int = 16
-    """Trajectories sampled per prompt and step."""
-    hidden: int = 32
-    """Units of the policy's hidden layer."""
-    learning_rate: float = 0.012
-    """Adam's step size."""
-    warmup: int = 20
-    """Steps over which the step size rises linearly from zero."""
-    updates: int = 2
-    """Full-batch optimizer updates in a step."""
-    eval_group_size: int = 32
-    """Held-out episodes per prompt and evaluation."""
-    log_weight_clip: float = 20.0
-    """Largest log importance ratio of sampled rows, either sign: a guard against overflow."""
-    environment: MajorityRuleConfig = field(default_factory=MajorityRuleConfig)
-    """The environment."""
-    repair: RepairConfig = field(default_factory=RepairConfig)
-    """The near-miss half of the fix; unused without a controller."""
+    horizon: int
+    """Budget of turns."""
+    episodes: int
+    """Episodes played."""
+    successes: int
+    """Those that were solved."""
+    train_horizons: list[int]
+    """Horizons that the policy is trained at."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -46,76 +53,85 @@ class StepLog:
     step: int
     """The step."""
     trajectories: Columns
-    """Columns of the trajectories table."""
+    """Columns of the trajectories table: sampled rows, then injected ones."""
     updates: list[Columns]
-    """Columns of the updates table, in parts."""
+    """Columns of the updates table, one part an update."""
     scalars: dict[str, float]
     """Further numbers of the step."""
-    episodes: int
-    """Held-out episodes played after the step."""
-    successes: int
-    """Those that were solved."""
-    switched: bool | None
-    """True: the intervention came on in this step; False: it went off; None: no change."""
+    evaluations: list[Evaluation] = field(default_factory=list)
+    """Held-out evaluations after the step."""
+    late: list[LateValues] = field(default_factory=list)
+    """Reward components of earlier steps that became known."""
+    switched: bool | None = None
+    """True: the ESS loop came on in this step; False: it went off; None: no change."""
 
 
 class Trainer:
-    """Policy, optimizer, random streams and fix of one run: deterministic for a seed.
+    """Policy, optimizer, random streams and fixes of one run: deterministic for a seed.
 
-    A step samples from the *behavior* policy (the parameters one step ago), takes the group mean as
-    baseline and makes ``updates`` full-batch Adam updates on ``-(rho A)`` with the sequence
-    importance ratio ``rho = pi / behavior`` (unclipped but for overflow). While ``controller`` is
-    active, failed groups get near misses and the loss gets a KL divergence to the behavior policy.
+    A step samples from the *behavior* policy (the parameters ``lag`` steps ago), turns rewards into
+    advantages, and makes ``updates`` Adam updates of ``-(rho A log pi)`` with the importance ratio
+    ``rho`` of the behavior policy (unclipped but for overflow).
+
+    Args:
+        config: world, loop and fixes.
+        seed: draws the world, the policy, the rollouts and the evaluations.
+        controller: answers for ``config.fixes.ess``; connect its ``on_alert`` to a monitor.
     """
 
     def __init__(
-        self, config: LoopConfig, seed: int, controller: EssAdaptive | None = None
+        self, config: TrainConfig, seed: int, controller: EssAdaptive | None = None
     ) -> None:
         def stream(number: int) -> torch.Generator:
             return torch.Generator().manual_seed(1_000_003 * seed + number)
 
+        loop, fixes = config.loop, config.fixes
         self.config = config
         self.controller = controller
-        self.environment = MajorityRule(config.environment, stream(0))
-        features = self.environment.observations.shape[-1]
-        choices = config.environment.choices
-        self.policy = Policy(features, config.hidden, choices, stream(1))
-        self.behavior = Policy(features, config.hidden, choices, stream(1))
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=config.learning_rate)
-        self.reserve = NearMissReserve(config.repair.capacity)
-        self._streams = {"rollouts": stream(2), "evaluations": stream(3)}
+        self.ranks = Ranks()
+        self.environment: Environment = config.environment.build(stream(0))
+        world = self.environment
+        self.policy = Policy(world.features, loop.hidden, world.choices, stream(1), world.prior)
+        self.behavior = Policy(world.features, loop.hidden, world.choices, stream(1), world.prior)
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=loop.learning_rate)
+        self.repair = fixes.repair or RepairConfig(swap=0)
+        self.reserve = NearMissReserve(self.repair.capacity, max_bytes=self.repair.max_bytes)
+        self._rewards = RewardComposer(config)
+        self._contributions = Contributions(fixes, self.ranks)
+        self._floor = EntropyFloor(fixes.floor.threshold, fixes.floor.coef) if fixes.floor else None
+        self._ess_rate = EssLearningRate() if fixes.ess_learning_rate else None
+        self._horizons = MixedHorizons(fixes.horizons, seed=seed) if fixes.horizons else None
+        self._late = LateRewards()
+        self._backward = BackwardPass(self.policy, self.behavior, loop, self.repair)
+        self._streams = {
+            "rollouts": stream(2 + 10 * self.ranks.rank),
+            "evaluations": stream(3),
+        }
+        self._past: deque[tuple[int, dict[str, Tensor]]] = deque()
         self._updates_done = 0
         self._behavior_updates = 0
         self._active = False
-        self._meter = GradNorms(self.policy)
+        self._replay = False
+        self._kl_coef = 0.0
 
     def step(self, step: int) -> StepLog:
-        """Sample, update, evaluate; ``step`` is only what the controller is asked about."""
-        active = self.controller is not None and self.controller.active(step)
-        switched = active if active != self._active else None
-        self._active = active
-        kl_coef = self.controller.kl_coef(step) if self.controller else 0.0
-
-        sampled = self._roll_out(self.behavior, "rollouts", self.config.group_size)
-        reserve = self.reserve if active else None
-        batches = assemble(sampled, self.environment, reserve, self.config.repair)
-        trajectories = describe(batches, self.environment, self.config.repair, self._updates_done)
-        with torch.no_grad():
-            anchor = self.behavior(self.environment.observations)
-        next_behavior = {name: value.clone() for name, value in self.policy.state_dict().items()}
-        next_behavior_updates = self._updates_done
-        updates: list[Columns] = []
-        losses: list[float] = []
-        for update in range(self.config.updates):
-            parts, loss = self._update(update, batches, anchor, kl_coef)
-            updates += parts
+        """Sample, update, evaluate; ``step`` counts from 0."""
+        was_active = self._active
+        late = self._late.arrived(step)
+        self._rewards.hear_late(step, [one for part in self.ranks.gather(late) for one in part])
+        episodes, outcome = self.sample(step)
+        batch = self._assemble(step, episodes, outcome)
+        trajectories = describe(batch, outcome, self.repair, self._updates_done)
+        self._late.wait(step, outcome)
+        floor = self._floor if self._rewards.floor_active(step) else None
+        terms = Terms(kl_coef=self._kl_coef, floor=floor)
+        updates, losses = [], []
+        for update in range(self.config.loop.updates):
+            columns, loss = self._update(update, batch, terms)
+            updates.append(columns)
             losses.append(loss)
-        self.behavior.load_state_dict(next_behavior)
-        self._behavior_updates = next_behavior_updates
-        if self.controller is not None:
-            remember(self.reserve, sampled, self.environment, self.config.repair)
-
-        held_out = self._roll_out(self.policy, "evaluations", self.config.eval_group_size)
+        if self.config.fixes.repair is not None:
+            remember(self.reserve, batch.rows.rows(~batch.injected), self.repair)
         return StepLog(
             step=step,
             trajectories=trajectories,
@@ -123,13 +139,37 @@ class Trainer:
             scalars={
                 "loss": sum(losses) / len(losses),
                 "lr": self.optimizer.param_groups[0]["lr"],
-                "kl_coef": kl_coef,
-                "injected": float(batches.trained.injected.sum()),
+                "kl_coef": self._kl_coef,
+                "injected": float(batch.injected.sum()),
                 "reserve_bytes": float(self.reserve.nbytes),
             },
-            episodes=len(held_out),
-            successes=int(held_out.success.sum()),
-            switched=switched,
+            evaluations=self._evaluations(step),
+            late=late,
+            switched=None if self._active == was_active else self._active,
+        )
+
+    def sample(self, step: int) -> tuple[Episodes, Outcome]:
+        """Play this rank's share of the step's episodes with the behavior policy."""
+        self.environment.advance(step, self.config.steps)
+        self._age_behavior()
+        prompt, horizon = self._tasks(step)
+        return self._roll_out(self.behavior, "rollouts", prompt, horizon)
+
+    def evaluate(self, horizon: int, episodes: int) -> Evaluation:
+        """Play held-out episodes with the policy as it is; rounded up to whole prompts."""
+        prompts = self.environment.prompts
+        prompt = torch.arange(prompts).repeat_interleave(-(-episodes // prompts))
+        budget = torch.full_like(prompt, horizon)
+        solved = 0
+        for start in range(0, len(prompt), _EVALUATED):
+            at = slice(start, start + _EVALUATED)
+            _, outcome = self._roll_out(self.policy, "evaluations", prompt[at], budget[at])
+            solved += int(outcome.success.sum())
+        return Evaluation(
+            horizon=horizon,
+            episodes=len(prompt),
+            successes=solved,
+            train_horizons=self._trained_at(),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -137,10 +177,10 @@ class Trainer:
         return {
             "policy": self.policy.state_dict(),
             "behavior": self.behavior.state_dict(),
+            "past": [{"updates": updates, "policy": state} for updates, state in self._past],
             "optimizer": self.optimizer.state_dict(),
             "streams": {name: stream.get_state() for name, stream in self._streams.items()},
-            "reserve": self.reserve.state_dict(),
-            "controller": self.controller.state_dict() if self.controller else None,
+            "parts": {name: part.state_dict() for name, part in self._parts().items()},
             "updates_done": self._updates_done,
             "behavior_updates": self._behavior_updates,
             "active": self._active,
@@ -150,79 +190,189 @@ class Trainer:
         """Continue where `state_dict` was taken, with the same seed and configuration."""
         self.policy.load_state_dict(state["policy"])
         self.behavior.load_state_dict(state["behavior"])
+        self._past = deque((item["updates"], item["policy"]) for item in state["past"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, stream in self._streams.items():
             stream.set_state(state["streams"][name])
-        self.reserve.load_state_dict(state["reserve"])
-        if self.controller is not None:
-            self.controller.load_state_dict(state["controller"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state["parts"][name])
         self._updates_done = state["updates_done"]
         self._behavior_updates = state["behavior_updates"]
         self._active = state["active"]
 
-    def _roll_out(self, policy: Policy, stream: str, group_size: int) -> Episodes:
+    def _parts(self) -> dict[str, Any]:
+        parts = {
+            "reserve": self.reserve,
+            "controller": self.controller,
+            "rewards": self._rewards.schedule,
+            "contributions": self._contributions,
+            "ess_rate": self._ess_rate,
+            "horizons": self._horizons,
+            "late": self._late,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _switch(self, step: int) -> None:
+        """Ask who decides about anchor and replay in this step."""
+        verdict = self._contributions.verdict
+        if verdict is not None:
+            self._active, self._kl_coef, self._replay = (
+                verdict.active,
+                verdict.kl_coef,
+                verdict.replay,
+            )
+        elif self.controller is not None:
+            self._active, self._kl_coef = (
+                self.controller.active(step),
+                self.controller.kl_coef(step),
+            )
+            self._replay = self._active and not self.controller.fading(step)
+
+    def _age_behavior(self) -> None:
+        """The policy that samples: the one of ``lag`` steps ago."""
+        now = {name: value.clone() for name, value in self.policy.state_dict().items()}
+        self._past.append((self._updates_done, now))
+        while len(self._past) > self.config.loop.lag + 1:
+            self._past.popleft()
+        self._behavior_updates, state = self._past[0]
+        self.behavior.load_state_dict(state)
+
+    def _tasks(self, step: int) -> tuple[Tensor, Tensor]:
+        """Prompt and horizon of this rank's rows."""
+        size, prompts = self.config.loop.group_size, self.environment.prompts
+        mine = torch.arange(prompts)[self.ranks.rank :: self.ranks.size]
+        if self._horizons is not None:
+            drawn = torch.as_tensor(self._horizons.sample(prompts * size))
+            by_prompt = drawn.reshape(prompts, size)[self.ranks.rank :: self.ranks.size]
+            return mine.repeat_interleave(size), by_prompt.reshape(-1)
+        horizon = self.environment.horizons[0]
+        for until, scheduled in self.config.loop.horizon_schedule:
+            horizon = scheduled
+            if step < until * self.config.steps:
+                break
+        prompt = mine.repeat_interleave(size)
+        return prompt, torch.full_like(prompt, horizon)
+
+    def _trained_at(self) -> list[int]:
+        if self.config.fixes.horizons:
+            return list(self.config.fixes.horizons)
+        schedule = self.config.loop.horizon_schedule
+        return sorted({horizon for _, horizon in schedule}) or [self.environment.horizons[0]]
+
+    def _roll_out(
+        self, policy: Policy, stream: str, prompt: Tensor, horizon: Tensor
+    ) -> tuple[Episodes, Outcome]:
         return roll_out(
             policy,
             self.environment,
-            group_size=group_size,
+            prompt=prompt,
+            horizon=horizon,
             updates=self._behavior_updates,
             generator=self._streams[stream],
         )
 
-    def _learning_rate(self) -> float:
-        config = self.config
-        ramp = config.warmup * config.updates
-        return config.learning_rate * min(1.0, (self._updates_done + 1) / max(1, ramp))
+    def _assemble(self, step: int, episodes: Episodes, outcome: Outcome) -> Batch:
+        """Rewards, advantages, and the repair if the ESS loop is active."""
+        kind = self.config.loop.advantage
+        known = self._late.known_now(outcome)
+        self._rewards.hear(step, outcome, known, self.ranks)
+        reward = self._rewards.compose(step, outcome, known)
+        rows = judged(episodes, outcome, reward)
+        nothing = torch.zeros(len(rows), dtype=torch.bool)
+        if kind == "to_go":
+            played = torch.zeros_like(reward).scatter_add_(1, episodes.turn, episodes.valid.float())
+            whole, mine = self.ranks.whole(reward)
+            took_place, _ = self.ranks.whole(played > 0)
+            advantage = to_go(whole, took_place)[mine]
+            return Batch(rows=rows, advantage=advantage, replaced=nothing, injected=nothing)
+        sampled_reward, _ = self.ranks.whole(rows.reward)
+        sampled_key, _ = self.ranks.whole(reference_key(kind, episodes))
+        baseline = self._minimum_variance(rows) if self.config.fixes.minimum_variance else None
+        advantage = advantages(kind, rows, sampled_reward, sampled_key, baseline)
+        advantage = self._contributions.normalise(rows, advantage, self._log_weight(episodes))
+        self._switch(step)
+        if not self._replay:
+            return Batch(rows=rows, advantage=advantage, replaced=nothing, injected=nothing)
+        swapped, extra = repair(rows, self.reserve, self.repair)
+        if extra is None:
+            return Batch(rows=rows, advantage=advantage, replaced=nothing, injected=nothing)
+        added = advantages(kind, extra, sampled_reward, sampled_key)
+        every = concatenate([rows, extra])
+        return Batch(
+            rows=every,
+            advantage=torch.cat([advantage, self._contributions.apply(extra, added)]),
+            replaced=padded(swapped, len(every)),
+            injected=torch.arange(len(every)) >= len(rows),
+        )
 
-    def _update(
-        self, update: int, batches: StepBatches, anchor: Tensor, kl_coef: float
-    ) -> tuple[list[Columns], float]:
-        """One optimizer update: columns of the rows swapped out and of those that entered it."""
-        parts: list[Columns] = []
-        if batches.trained is not batches.sampled:
-            columns, _ = self._backward(batches.sampled, anchor, kl_coef)
-            columns = {name: values[batches.replaced] for name, values in columns.items()}
-            parts.append(columns | {"role": ["replaced"] * int(batches.replaced.sum())})
-        columns, loss = self._backward(batches.trained, anchor, kl_coef)
-        injected = batches.trained.injected.tolist()
-        parts.append(columns | {"role": ["injected" if flag else "used" for flag in injected]})
+    @torch.no_grad()
+    def _log_weight(self, episodes: Episodes) -> Tensor:
+        """(rows,) raw log importance weights under the policy that learns."""
+        if not self.config.loop.lag:
+            return torch.zeros(len(episodes), dtype=torch.float64)
+        log_probs = self.policy(episodes.observations, episodes.allowed)
+        return sequence_log_prob(log_probs, episodes.actions, episodes.valid) - episodes.log_prob
+
+    def _minimum_variance(self, rows: Trajectories) -> Tensor:
+        """(rows,) baseline of each row's group; its norms cost a backward pass."""
+        count = len(rows)
+        nothing = torch.zeros(count, dtype=torch.bool)
+        score = self._backward.run(rows.episodes, torch.ones(count), nothing, Terms(), 1).grad_norm
+        groups = rows.episodes.prompt.numpy()
+        baseline = minimum_variance_baseline(rows.reward.numpy(), score.numpy(), groups)
+        return torch.as_tensor(baseline, dtype=torch.float32)
+
+    def _update(self, update: int, batch: Batch, terms: Terms) -> tuple[Columns, float]:
+        """One optimizer update: columns of the updates table, and the loss."""
+        trained = batch.trained
+        divisor = sum(self.ranks.gather(int(trained.sum())))
+        columns = {
+            name: torch.zeros(len(trained), dtype=torch.float64)
+            for name in ("log_weight", "weight_used", "grad_norm")
+        }
+        self.optimizer.zero_grad()
+        loss = 0.0
+        for chosen in (batch.replaced, trained):
+            if not bool(chosen.any()):
+                continue
+            self.optimizer.zero_grad()
+            everything = bool(chosen.all())
+            part = batch.rows.episodes if everything else batch.rows.episodes.rows(chosen)
+            measured = self._backward.run(
+                part, batch.advantage[chosen], batch.injected[chosen], terms, divisor
+            )
+            loss = measured.loss
+            columns["log_weight"][chosen] = measured.log_weight
+            columns["weight_used"][chosen] = measured.weight
+            columns["grad_norm"][chosen] = measured.grad_norm
+        self.ranks.sum_gradients(self.policy.parameters())
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self._learning_rate(columns["log_weight"][~batch.injected])
         self.optimizer.step()
         self._updates_done += 1
-        for part in parts:
-            part["update"] = [update] * len(part["role"])
-        return parts, loss
-
-    def _backward(
-        self, batch: Batch, anchor: Tensor, kl_coef: float
-    ) -> tuple[dict[str, Tensor], float]:
-        """Leave the gradient of the mean loss in the policy; columns of the updates table."""
-        config, episodes = self.config, batch.episodes
-        self.optimizer.zero_grad()
-        with self._meter.step(trajectories=len(episodes)) as norms:
-            log_probs = self.policy(self.environment.observations[episodes.prompt])
-            log_prob = sequence_log_prob(log_probs, episodes.actions)
-            log_weight = log_prob.detach() - episodes.log_prob
-            decisions = config.environment.decisions
-            clip = config.log_weight_clip
-            limits = config.repair
-            weight = torch.where(
-                batch.injected,
-                (log_weight / decisions).clamp(limits.min_log_weight, limits.max_log_weight),
-                log_weight.clamp(-clip, clip),
-            ).exp()
-            terms = -weight * batch.advantage * log_prob
-            if kl_coef:
-                divergence = kl_divergence(log_probs, anchor[episodes.prompt])
-                terms = terms + kl_coef * divergence.sum(1)
-            loss = terms.mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-        columns = {
-            "trajectory_id": batch.ids,
-            "advantage": batch.advantage,
-            "log_weight": log_weight,
-            "weight_used": weight,
-            "grad_norm": norms.per_trajectory().float(),
+        advantage = batch.advantage if batch.advantage.ndim == 1 else batch.advantage.mean(1)
+        about: Columns = {
+            "update": [update] * len(trained),
+            "trajectory_id": torch.arange(len(trained)),
+            "role": batch.roles,
+            "advantage": advantage,
         }
-        return columns, float(loss.detach())
+        return about | columns, sum(self.ranks.gather(loss))
+
+    def _learning_rate(self, log_weight: Tensor) -> float:
+        loop = self.config.loop
+        ramp = loop.warmup * loop.updates
+        rate = loop.learning_rate * min(1.0, (self._updates_done + 1) / max(1, ramp))
+        if self._ess_rate is not None:
+            whole, _ = self.ranks.whole(log_weight)
+            rate *= self._ess_rate.factor(whole.double().numpy())
+        return rate
+
+    def _evaluations(self, step: int) -> list[Evaluation]:
+        loop = self.config.loop
+        if (step + 1) % loop.eval_every or not loop.eval_episodes or self.ranks.rank:
+            return []
+        return [self.evaluate(h, loop.eval_episodes) for h in self.environment.horizons]
+
+
+_EVALUATED = 1 << 10

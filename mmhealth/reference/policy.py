@@ -3,15 +3,23 @@
 import torch
 from torch import Tensor, nn
 
+FORBIDDEN = -1e9
+"""Logit of a choice that is not allowed: probability 0 without an infinity in any gradient."""
+
 
 class Policy(nn.Module):
     """Observations (rows, decisions, features) to log-probabilities (rows, decisions, choices).
 
-    Uniform at initialisation: the output layer starts at zero.
+    Uniform at initialisation, or as ``prior`` (choices,) says: the output weights start at zero.
     """
 
     def __init__(
-        self, features: int, hidden: int, choices: int, generator: torch.Generator
+        self,
+        features: int,
+        hidden: int,
+        choices: int,
+        generator: torch.Generator,
+        prior: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.hidden = nn.Linear(features, hidden)
@@ -21,16 +29,24 @@ class Policy(nn.Module):
             self.hidden.bias.zero_()
             self.output.weight.zero_()
             self.output.bias.zero_()
+            if prior is not None:
+                self.output.bias.copy_(prior)
 
-    def forward(self, observations: Tensor) -> Tensor:
-        """Log-probabilities of all choices."""
+    def forward(self, observations: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """Log-probabilities of all choices; ``allowed`` (rows, decisions, choices) bool."""
         logits: Tensor = self.output(torch.tanh(self.hidden(observations)))
+        if allowed is not None:
+            logits = logits.masked_fill(~allowed, FORBIDDEN)
         return logits.log_softmax(-1)
 
 
-def sequence_log_prob(log_probs: Tensor, actions: Tensor) -> Tensor:
-    """Log-probability of episodes: (rows, decisions, choices), (rows, decisions) -> (rows,)."""
-    return log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1).sum(-1)
+def sequence_log_prob(log_probs: Tensor, actions: Tensor, valid: Tensor) -> Tensor:
+    """(rows,) float64 log-probability of episodes: (rows, decisions, choices), (rows, decisions) x 2.
+
+    Summed in float64: over thousands of decisions float32 would lose the log importance ratio.
+    """
+    chosen = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+    return (chosen.double() * valid).sum(-1)
 
 
 def entropy(log_probs: Tensor) -> Tensor:

@@ -1,13 +1,11 @@
-"""The near-miss half of the ESS-adaptive fix: one-sided groups get their other side back.
+"""The reserve half of the ESS-adaptive fix: one-sided groups get their other side back.
 
 Members of a one-sided group are swapped for near misses of the opposite side out of the run's own
-past. The baseline of the group stays the mean reward of what the policy *sampled*: it estimates the
-value of the present policy, which the injected episodes do not come from. So repairing a batch
-leaves the advantage of every sampled row as it was, and the effective sample size of the sampled
-rows is that of the batch before the repair.
+past. Which groups, how many and with what weight is decided here; keeping them is the work of
+`mmhealth.interventions.NearMissReserve`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,65 +14,52 @@ import torch
 from torch import Tensor
 
 from mmhealth.interventions import Item, NearMissReserve, Side, near_miss_side
-from mmhealth.reference.majority_rule import MajorityRule
-from mmhealth.reference.rollout import Episodes, concatenate
+from mmhealth.reference.config import RepairConfig
+from mmhealth.reference.episodes import Episodes
+from mmhealth.reference.trajectories import Trajectories, concatenate
 
 
-@dataclass(kw_only=True, slots=True)
-class RepairConfig:
-    """What counts as a near miss, and how many enter a group."""
-
-    capacity: int = 8
-    """Near misses kept per prompt and side."""
-    below: int = 2
-    """A failure by at most this many decisions is a near miss."""
-    above: int = 1
-    """A success by at most this many decisions to spare is a near miss."""
-    swap: int = 6
-    """Members of a one-sided group that are swapped for near misses; 0 turns the repair off."""
-    solved_groups: bool = False
-    """Also give failures to groups in which all succeed. It costs success: what is solved has no
-    contrast to restore."""
-    min_log_weight: float = -2.0
-    """Lower clip of an injected episode's log importance ratio, in nats per decision."""
-    max_log_weight: float = 1.0
-    """Upper clip of it."""
-
-
-def near_misses(episodes: Episodes, environment: MajorityRule, config: RepairConfig) -> Tensor:
-    """(rows,) bool: nearly solved, or only just."""
-    spare = episodes.score - environment.need[episodes.prompt]
+def near_misses(rows: Trajectories, config: RepairConfig) -> Tensor:
+    """(rows,) bool: nearly solved, or only just; False where there is no score."""
+    spare = rows.score - rows.need
     return (spare >= -config.below) & (spare <= config.above)
 
 
-def remember(
-    reserve: NearMissReserve, episodes: Episodes, environment: MajorityRule, config: RepairConfig
-) -> None:
-    """Put the near misses among ``episodes`` into the reserve, in row order."""
-    near = episodes.rows(near_misses(episodes, environment, config))
-    prompts = near.prompt.tolist()
-    needs = environment.need[near.prompt].tolist()
-    items = _pack(near)
-    for prompt, need, score, item in zip(prompts, needs, near.score.tolist(), items, strict=True):
-        side = near_miss_side(score, need, below=config.below, above=config.above)
+def remember(reserve: NearMissReserve, rows: Trajectories, config: RepairConfig) -> None:
+    """Put what is worth keeping among ``rows`` into the reserve, in row order."""
+    if config.kind == "near_miss":
+        worth = near_misses(rows, config)
+    else:
+        worth = rows.score <= rows.need - (rows.need - 2).clamp(min=2)
+    kept = rows.rows(worth)
+    scores = zip(kept.score.tolist(), kept.need.tolist(), strict=True)
+    sides: list[Side | None] = ["failed"] * len(kept)
+    if config.kind == "near_miss":
+        sides = [near_miss_side(*pair, below=config.below, above=config.above) for pair in scores]
+    queues: dict[tuple[int, Side], list[int]] = {}
+    for row, (prompt, side) in enumerate(zip(kept.episodes.prompt.tolist(), sides, strict=True)):
         if side is not None:
-            reserve.add(prompt, side, item)
+            queues.setdefault((prompt, side), []).append(row)
+    pack = _packer(kept)
+    for (prompt, side), members in queues.items():
+        for row in members[-reserve.capacity :]:
+            reserve.add(prompt, side, pack(row))
 
 
 def repair(
-    episodes: Episodes, reserve: NearMissReserve, environment: MajorityRule, config: RepairConfig
-) -> tuple[Tensor, Episodes | None]:
-    """Rows to swap out, (rows,) bool, and as many near misses to take their place (None: no rows).
+    rows: Trajectories, reserve: NearMissReserve, config: RepairConfig
+) -> tuple[Tensor, Trajectories | None]:
+    """Rows to swap out, (rows,) bool, and as many others to take their place (None: no rows).
 
     A group of failures gets narrow successes. Where the reserve holds none it gets narrow failures,
-    with the graded reward ``min(1, score / need)``. See `RepairConfig.solved_groups` for the mirror
-    image.
+    with the graded reward ``min(1, score / need)``; so do hard negatives.
+    See `RepairConfig.solved_groups` for the mirror image.
     """
-    swapped = torch.zeros(len(episodes), dtype=torch.bool)
-    injected: list[Episodes] = []
-    for prompt in range(environment.config.prompts):
-        members = (episodes.prompt == prompt).nonzero().flatten()
-        solved = episodes.success[members]
+    swapped = torch.zeros(len(rows), dtype=torch.bool)
+    injected: list[Trajectories] = []
+    for prompt in sorted(set(rows.episodes.prompt.tolist())):
+        members = (rows.episodes.prompt == prompt).nonzero().flatten()
+        solved = rows.success[members]
         failed_group = not bool(solved.any())
         if not failed_group and not (config.solved_groups and bool(solved.all())):
             continue
@@ -85,41 +70,57 @@ def repair(
             items = reserve.take(prompt, side, min(config.swap, len(members)))
             if items:
                 swapped[members[: len(items)]] = True
-                near = _unpack(prompt, items)
+                kept = concatenate([_unpack(prompt, item, rows.labels) for item in items])
                 if side != sides[0]:
-                    near.reward = (near.score / environment.need[near.prompt]).clamp(max=1.0)
-                injected.append(near)
+                    kept.reward = (kept.score / kept.need).clamp(max=1.0)
+                injected.append(kept)
                 break
     return swapped, concatenate(injected) if injected else None
 
 
-_STORED: dict[str, type[np.generic]] = {
-    "actions": np.int8,
-    "log_prob": np.float32,
-    "sampled_at": np.int32,
-    "score": np.int8,
-    "success": np.bool_,
-    "entropy": np.float32,
-}
+_WIDE = ("observations", "allowed", "valid", "strategic", "turn", "actions")
+_NARROW = ("horizon", "log_prob", "entropy", "strategic_entropy", "sampled_at")
+_JUDGED = ("reward", "success", "score", "need")
+_SMALL: dict[str, type[np.generic]] = {"actions": np.int8, "turn": np.int16}
 
 
-def _pack(episodes: Episodes) -> list[dict[str, npt.NDArray[Any]]]:
-    columns = {name: getattr(episodes, name).numpy().astype(kind) for name, kind in _STORED.items()}
-    return [
-        {name: np.asarray(column[row]) for name, column in columns.items()}
-        for row in range(len(episodes))
-    ]
+def _packer(rows: Trajectories) -> Callable[[int], dict[str, npt.NDArray[Any]]]:
+    """A function from a row to its item, without the decisions that are not valid."""
+    episodes = rows.episodes
+    places = 1 + torch.arange(episodes.valid.shape[1])
+    ends = (episodes.valid * places).amax(1).tolist() if len(rows) else []
+    columns = {name: getattr(episodes, name) for name in (*_WIDE, *_NARROW)}
+    columns |= {name: getattr(rows, name) for name in _JUDGED}
+    arrays = {
+        name: values.numpy().astype(_SMALL.get(name, values.numpy().dtype), copy=False)
+        for name, values in columns.items()
+        if values is not None
+    }
+
+    def pack(row: int) -> dict[str, npt.NDArray[Any]]:
+        item = {
+            name: array[row, : ends[row]] if name in _WIDE else np.asarray(array[row])
+            for name, array in arrays.items()
+        }
+        for name, labels in rows.labels.items():
+            item[f"label_{name}"] = np.frombuffer(labels[row].encode(), np.uint8)
+        return item
+
+    return pack
 
 
-def _unpack(prompt: int, items: list[Item]) -> Episodes:
-    columns = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in _STORED}
-    return Episodes(
-        prompt=torch.full((len(items),), prompt),
-        actions=columns["actions"].long(),
-        log_prob=columns["log_prob"],
-        sampled_at=columns["sampled_at"].long(),
-        score=columns["score"].long(),
-        success=columns["success"],
-        reward=columns["success"].float(),
-        entropy=columns["entropy"],
+def _unpack(prompt: int, item: Item, labels: dict[str, list[str]]) -> Trajectories:
+    def tensor(name: str) -> Tensor:
+        values = torch.from_numpy(np.array(item[name])).unsqueeze(0)
+        return values.long() if name in _SMALL else values
+
+    episode = Episodes(
+        prompt=torch.tensor([prompt]),
+        allowed=tensor("allowed") if "allowed" in item else None,
+        **{name: tensor(name) for name in (*_WIDE, *_NARROW) if name != "allowed"},
+    )
+    return Trajectories(
+        episodes=episode,
+        labels={name: [bytes(item[f"label_{name}"]).decode()] for name in labels},
+        **{name: tensor(name) for name in _JUDGED},
     )

@@ -1,81 +1,73 @@
-"""Episodes as tensors: what a step samples and what a reserve gives back."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+"""Plays episodes with a policy."""
 
 import torch
 from torch import Tensor
 
-from mmhealth.reference.majority_rule import MajorityRule
+from mmhealth.reference.environment import Environment, Outcome, Turn
+from mmhealth.reference.episodes import Episodes
 from mmhealth.reference.policy import Policy, entropy, sample, sequence_log_prob
-
-
-@dataclass(kw_only=True, slots=True)
-class Episodes:
-    """Finished episodes, one a row; every tensor is (rows,) unless stated."""
-
-    prompt: Tensor
-    """Prompt, and thereby group (int64)."""
-    actions: Tensor
-    """(rows, decisions) choices made (int64)."""
-    log_prob: Tensor
-    """Log-probability under the policy that sampled them, in nats."""
-    sampled_at: Tensor
-    """Optimizer updates that policy had seen (int64)."""
-    score: Tensor
-    """Right decisions (int64)."""
-    success: Tensor
-    """Whether they are solved (bool)."""
-    reward: Tensor
-    """Reward (float32)."""
-    entropy: Tensor
-    """Mean entropy of that policy over the decisions, in nats per token."""
-
-    def __len__(self) -> int:
-        return len(self.prompt)
-
-    def rows(self, chosen: Tensor) -> "Episodes":
-        """The chosen rows: bool (rows,) or indices."""
-        return Episodes(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
-
-
-def concatenate(parts: Sequence[Episodes]) -> Episodes:
-    """The rows of all parts, in order."""
-    names = [f.name for f in fields(Episodes)]
-    return Episodes(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
 
 
 @torch.no_grad()
 def roll_out(
     policy: Policy,
-    environment: MajorityRule,
+    environment: Environment,
     *,
-    group_size: int,
+    prompt: Tensor,
+    horizon: Tensor,
     updates: int,
     generator: torch.Generator,
-) -> Episodes:
-    """Sample ``group_size`` episodes of every prompt; rows are ordered by prompt.
+) -> tuple[Episodes, Outcome]:
+    """Play one episode a row: prompt (rows,) int64, horizon (rows,) int64.
 
     ``updates`` is the number of optimizer updates the policy has seen.
     """
-    log_probs = policy(environment.observations).repeat_interleave(group_size, 0)
-    prompt = torch.arange(environment.config.prompts).repeat_interleave(group_size)
-    actions = sample(log_probs, generator)
-    score = environment.score(prompt, actions)
-    success = environment.success(prompt, score)
-    return Episodes(
+    play = environment.play(prompt, horizon, generator)
+    turns: list[Turn] = []
+    actions: list[Tensor] = []
+    log_prob = torch.zeros(len(prompt), dtype=torch.float64)
+    total = torch.zeros(len(prompt))
+    total_strategic = torch.zeros(len(prompt))
+    while (turn := play.turn()) is not None:
+        log_probs = policy(turn.observations, turn.allowed)
+        chosen = sample(log_probs, generator)
+        turns.append(turn)
+        actions.append(chosen)
+        log_prob += sequence_log_prob(log_probs, chosen, turn.valid)
+        surprise = (entropy(log_probs) * turn.valid).sum(1)
+        total += surprise
+        if turn.strategic:
+            total_strategic += surprise
+        play.act(chosen)
+    valid = torch.cat([turn.valid for turn in turns], 1)
+    strategic = torch.cat([turn.valid & turn.strategic for turn in turns], 1)
+    widths = torch.tensor([turn.valid.shape[1] for turn in turns])
+    number = torch.arange(len(turns)).repeat_interleave(widths)
+    episodes = Episodes(
         prompt=prompt,
-        actions=actions,
-        log_prob=sequence_log_prob(log_probs, actions),
+        horizon=horizon,
+        observations=torch.cat([turn.observations for turn in turns], 1),
+        allowed=_allowed(turns, environment.choices),
+        valid=valid,
+        strategic=strategic,
+        turn=number.expand(len(prompt), -1),
+        actions=torch.cat(actions, 1),
+        log_prob=log_prob,
+        entropy=total / valid.sum(1).clamp(min=1),
+        strategic_entropy=total_strategic / strategic.sum(1),
         sampled_at=torch.full_like(prompt, updates),
-        score=score,
-        success=success,
-        reward=success.float(),
-        entropy=entropy(log_probs).mean(1),
     )
+    return episodes, play.outcome()
 
 
-def group_means(episodes: Episodes, groups: int) -> Tensor:
-    """(groups,) mean reward of every group."""
-    total = torch.zeros(groups).index_add_(0, episodes.prompt, episodes.reward)
-    return total / torch.bincount(episodes.prompt, minlength=groups)
+def _allowed(turns: list[Turn], choices: int) -> Tensor | None:
+    if all(turn.allowed is None for turn in turns):
+        return None
+    everything = [torch.ones(*turn.valid.shape, choices, dtype=torch.bool) for turn in turns]
+    return torch.cat(
+        [
+            every if turn.allowed is None else turn.allowed
+            for turn, every in zip(turns, everything, strict=True)
+        ],
+        1,
+    )

@@ -3,11 +3,20 @@ import math
 import pytest
 import torch
 
-from mmhealth.reference import MajorityRule, MajorityRuleConfig
+from mmhealth.reference.environments.majority_rule import MajorityRule, MajorityRuleConfig
 
 
 def environment(seed: int = 0, **knobs) -> MajorityRule:
     return MajorityRule(MajorityRuleConfig(**knobs), torch.Generator().manual_seed(seed))
+
+
+def played(env: MajorityRule, prompt, actions):
+    play = env.play(prompt, torch.ones(len(prompt)), torch.Generator())
+    turn = play.turn()
+    assert torch.equal(turn.observations, env.observations[prompt])
+    play.act(actions)
+    assert play.turn() is None
+    return play.outcome()
 
 
 def success_by_chance(need: int, decisions: int = 10, choices: int = 3) -> float:
@@ -45,14 +54,16 @@ def test_a_linear_rule_answers_all_but_the_exceptions():
 def test_success_of_right_wrong_and_borderline_episodes():
     env = environment()
     prompt = torch.arange(32)
-    assert torch.equal(env.score(prompt, env.answers), torch.full((32,), 10))
+    assert torch.equal(played(env, prompt, env.answers).score, torch.full((32,), 10.0))
     wrong = (env.answers + 1) % 3
-    assert torch.equal(env.score(prompt, wrong), torch.zeros(32, dtype=torch.long))
+    assert not played(env, prompt, wrong).score.any()
     exactly = torch.where(torch.arange(10) < env.need[:, None], env.answers, wrong)
-    score = env.score(prompt, exactly)
-    assert torch.equal(score, env.need)
-    assert env.success(prompt, score).all()
-    assert not env.success(prompt, score - 1).any()
+    outcome = played(env, prompt, exactly)
+    assert torch.equal(outcome.score, env.need.float())
+    assert outcome.success.all()
+    assert torch.equal(outcome.rewards["task"], torch.ones(32))
+    short = torch.where(torch.arange(10) < env.need[:, None] - 1, env.answers, wrong)
+    assert not played(env, prompt, short).success.any()
 
 
 @pytest.mark.parametrize("need", [4, 5, 6])
@@ -61,7 +72,7 @@ def test_chance_success_is_binomial(need):
     generator = torch.Generator().manual_seed(1)
     prompt = torch.randint(0, 32, (40_000,), generator=generator)
     actions = torch.randint(0, 3, (40_000, 10), generator=generator)
-    solved = env.success(prompt, env.score(prompt, actions)).double().mean()
+    solved = played(env, prompt, actions).success.double().mean()
     expected = success_by_chance(need)
     spread = (expected * (1 - expected) / 40_000) ** 0.5
     assert abs(float(solved) - expected) < 5 * spread

@@ -10,7 +10,8 @@ from polars.testing import assert_frame_equal
 
 from mmhealth.health import Monitor
 from mmhealth.interventions import EssAdaptiveConfig
-from mmhealth.reference import LoopConfig, MajorityRuleConfig, TrainConfig, train
+from mmhealth.reference import Fixes, LoopConfig, RepairConfig, TrainConfig, train
+from mmhealth.reference.environments.majority_rule import MajorityRuleConfig
 from mmhealth.runlog import Run, open_run
 
 STEPS = 28
@@ -18,21 +19,22 @@ STEPS = 28
 
 def config() -> TrainConfig:
     environment = MajorityRuleConfig(prompts=8, need_low=6, need_high=7)
-    loop = LoopConfig(group_size=8, eval_group_size=4, warmup=0, environment=environment)
-    return TrainConfig(loop=loop, controller=EssAdaptiveConfig(kl_coef=0.25, hold=3))
+    loop = LoopConfig(group_size=8, learning_rate=0.012, updates=2, lag=1, eval_episodes=32)
+    fixes = Fixes(ess=EssAdaptiveConfig(kl_coef=0.25, hold=3), repair=RepairConfig())
+    return TrainConfig(environment=environment, steps=STEPS, loop=loop, fixes=fixes)
 
 
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
-from test_restart import config, STEPS
+from test_restart import config
 from mmhealth.reference import train
 
 def die(log):
     if log.step == 23:
         os.kill(os.getpid(), signal.SIGKILL)
 
-train("fix", run_dir=sys.argv[1], steps=STEPS, config=config(), checkpoint_every=9,
+train("F2", "ess", run_dir=sys.argv[1], config=config(), checkpoint_every=9,
       progress=False, on_step=die)
 """
 
@@ -50,16 +52,16 @@ def tables(run: Run) -> dict[str, pl.DataFrame]:
 
 
 def test_a_killed_run_resumes_as_if_nothing_had_happened(tmp_path):
-    train("fix", run_dir=tmp_path / "whole", steps=STEPS, config=config(), progress=False)
+    train("F2", "ess", run_dir=tmp_path / "whole", config=config(), progress=False)
     here = str(Path(__file__).parent)
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "killed"), here], check=False
     )
     assert killed.returncode == -signal.SIGKILL
     result = train(
-        "fix",
+        "F2",
+        "ess",
         run_dir=tmp_path / "killed",
-        steps=STEPS,
         config=config(),
         resume=True,
         progress=False,

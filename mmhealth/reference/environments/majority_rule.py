@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmhealth.reference.environment import Outcome, Turn
+
 
 @dataclass(kw_only=True, slots=True)
 class MajorityRuleConfig:
@@ -41,10 +43,15 @@ class MajorityRuleConfig:
     need_high: int = 6
     """Largest number of right decisions that a prompt may ask for."""
 
+    def build(self, generator: torch.Generator) -> "MajorityRule":
+        """The prompts of one run."""
+        return MajorityRule(self, generator)
+
 
 class MajorityRule:
     """The prompts of one run, drawn from ``generator``."""
 
+    prior: Tensor | None = None
     observations: Tensor
     """(prompts, decisions, features) float32: what the policy sees at every decision."""
     answers: Tensor
@@ -56,6 +63,9 @@ class MajorityRule:
 
     def __init__(self, config: MajorityRuleConfig, generator: torch.Generator) -> None:
         self.config = config
+        self.prompts = config.prompts
+        self.choices = config.choices
+        self.horizons = (1,)
         prompts, slots, choices = config.prompts, config.decisions, config.choices
 
         def normal(*shape: int) -> Tensor:
@@ -83,11 +93,49 @@ class MajorityRule:
             ],
             2,
         )
+        self.features = self.observations.shape[-1]
 
-    def score(self, prompt: Tensor, actions: Tensor) -> Tensor:
-        """Right decisions of episodes: prompt (rows,), actions (rows, decisions) -> (rows,)."""
-        return (actions == self.answers[prompt]).sum(1)
+    def advance(self, step: int, steps: int) -> None:
+        """Nothing changes here."""
 
-    def success(self, prompt: Tensor, score: Tensor) -> Tensor:
-        """Whether episodes with these scores are solved: (rows,) bool."""
-        return score >= self.need[prompt]
+    def play(self, prompt: Tensor, horizon: Tensor, generator: torch.Generator) -> "Answering":
+        """Episodes of one turn; neither ``horizon`` nor ``generator`` has a say."""
+        return Answering(self, prompt)
+
+
+class Answering:
+    """Episodes in which all decisions are made at once."""
+
+    def __init__(self, world: MajorityRule, prompt: Tensor) -> None:
+        self._world = world
+        self._prompt = prompt
+        self._actions: Tensor | None = None
+
+    def turn(self) -> Turn | None:
+        """The only turn."""
+        if self._actions is not None:
+            return None
+        observations = self._world.observations[self._prompt]
+        return Turn(
+            observations=observations,
+            valid=torch.ones(observations.shape[:2], dtype=torch.bool),
+        )
+
+    def act(self, actions: Tensor) -> None:
+        """Give all answers."""
+        self._actions = actions
+
+    def outcome(self) -> Outcome:
+        """Solved where enough answers are right."""
+        world, prompt = self._world, self._prompt
+        assert self._actions is not None
+        score = (self._actions == world.answers[prompt]).sum(1)
+        success = score >= world.need[prompt]
+        exception = world.exception[prompt].tolist()
+        return Outcome(
+            success=success,
+            rewards={"task": success.float()},
+            score=score.float(),
+            need=world.need[prompt].float(),
+            columns={"capability": ["exception" if flag else "rule" for flag in exception]},
+        )

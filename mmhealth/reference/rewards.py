@@ -1,0 +1,120 @@
+"""One reward out of components, constraints and bonuses: where interventions I and IV act."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mmhealth.interventions import ConstraintTable, ReliabilitySchedule, StagedObjectives
+from mmhealth.reference.config import TrainConfig
+from mmhealth.reference.environment import Outcome
+from mmhealth.reference.late import LateValues
+from mmhealth.reference.ranks import Ranks
+
+Weights = Mapping[str, float]
+Array = npt.NDArray[np.float64]
+
+
+class RewardComposer:
+    """Rewards of one step after another: (rows,), or (rows, turns) where the environment says so.
+
+    A component that is still pending (NaN) leaves the others, at weights that keep their sum.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._loop = config.loop
+        fixes = config.fixes
+        self.schedule: StagedObjectives | ReliabilitySchedule | None = None
+        if fixes.reliability is not None:
+            self.schedule = ReliabilitySchedule(
+                config.loop.reward_weights, fixes.reliability, verifiable={"verifiable"}
+            )
+        elif fixes.staged is not None:
+            self.schedule = StagedObjectives(config.steps, fixes.staged)
+        self._soft = ConstraintTable(fixes.constraints) if fixes.constraints else None
+
+    def weights(self, step: int) -> Weights:
+        """Weight of each component in ``step``."""
+        if self.schedule is None:
+            return self._loop.reward_weights
+        return {**self._loop.reward_weights, **self.schedule.weights(step)}
+
+    def floor_active(self, step: int) -> bool:
+        """Whether an entropy floor has something to protect: rewards are still being introduced."""
+        return self.schedule is None or self.schedule.floor_active(step)
+
+    def hear(self, step: int, outcome: Outcome, known: Mapping[str, Tensor], ranks: Ranks) -> None:
+        """Learn from what raters said at once of the rows of all ranks."""
+        if not isinstance(self.schedule, ReliabilitySchedule):
+            return
+        for name, ratings in outcome.ratings.items():
+            here = ~known[name].isnan()
+            confidence = outcome.confidence.get(name, torch.zeros(len(here), 0))
+            self._observe(
+                step,
+                name,
+                ranks.whole(ratings[here])[0].double().numpy(),
+                ranks.whole(confidence[here])[0].double().numpy(),
+            )
+
+    def hear_late(self, step: int, late: Sequence[LateValues]) -> None:
+        """Learn from what raters said of earlier steps."""
+        for one in late:
+            self._observe(step, one.component, one.ratings, one.confidence)
+
+    def _observe(self, step: int, name: str, ratings: Array, confidence: Array) -> None:
+        if isinstance(self.schedule, ReliabilitySchedule) and len(ratings):
+            self.schedule.observe(
+                step,
+                name,
+                ratings=ratings if ratings.size else None,
+                confidence=confidence if confidence.size else None,
+            )
+
+    def compose(self, step: int, outcome: Outcome, known: Mapping[str, Tensor]) -> Tensor:
+        """Reward of the rows; ``known`` are the components with NaN where they are pending."""
+        weights = self.weights(step)
+        wide = any(part.ndim == 2 for part in (*known.values(), *outcome.distances.values()))
+        total, present, every = torch.zeros(()), torch.zeros(()), 0.0
+        for name, values in known.items():
+            weight = weights.get(name, 1.0)
+            is_known = ~values.isnan()
+            total = total + _at_the_end(weight * values.nan_to_num(), outcome, wide)
+            present = present + weight * _all_turns(is_known)
+            every += weight
+        if bool((present < every).any()) and every > 0:
+            scale = every / present.clamp(min=1e-12)
+            total = total * (scale[:, None] if total.ndim == 2 else scale)
+        return total + self._constraints(step, outcome)
+
+    def _constraints(self, step: int, outcome: Outcome) -> Tensor:
+        if self._soft is not None:
+            arrays = {name: values.double().numpy() for name, values in outcome.distances.items()}
+            bonuses = {name: values.double().numpy() for name, values in outcome.bonuses.items()}
+            gained = self._soft.bonus(step, bonuses) if bonuses else 0.0
+            lost = self._soft.penalty(arrays) if arrays else 0.0
+            return torch.as_tensor(np.asarray(lost + gained), dtype=torch.float32)
+        violated = [(values > 0).float() for values in outcome.distances.values()]
+        if not violated or not self._loop.violation_cost:
+            return torch.zeros(())
+        return -self._loop.violation_cost * torch.stack(violated).sum(0)
+
+
+def _at_the_end(values: Tensor, outcome: Outcome, wide: bool) -> Tensor:
+    """(rows,) rewards as (rows, turns) earned in the last one, if others are (rows, turns)."""
+    if not wide or values.ndim == 2:
+        return values
+    turns = next(
+        part.shape[1]
+        for part in (*outcome.rewards.values(), *outcome.distances.values())
+        if part.ndim == 2
+    )
+    spread = torch.zeros(len(values), turns)
+    spread[:, -1] = values
+    return spread
+
+
+def _all_turns(known: Tensor) -> Tensor:
+    return (known if known.ndim == 1 else known.all(1)).float()

@@ -34,7 +34,7 @@ def test_shapes_and_slots():
     assert env.answers.min() >= 0
     assert env.answers.max() <= 2
     assert set(env.need.tolist()) == {4, 5, 6}
-    assert int(env.exception.sum()) == round(0.6 * 32)
+    assert int(env.exception.sum()) == round(0.4 * 32)
 
 
 def test_a_linear_rule_answers_all_but_the_exceptions():

@@ -36,7 +36,7 @@ class MajorityRuleConfig:
     """Features that only identify the prompt."""
     private_scale: float = 0.3
     """Norm of the private features."""
-    exception_share: float = 0.6
+    exception_share: float = 0.4
     """Share of prompts whose answers all differ from the rule."""
     need_low: int = 4
     """Smallest number of right decisions that a prompt may ask for."""

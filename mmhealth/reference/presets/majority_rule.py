@@ -1,6 +1,7 @@
 """F2: the estimator dies of missing contrast.
 
-Knobs were chosen for the baseline on seeds 0-14 and 20-24; the fix's were tuned on seeds 0-4.
+Environment and loop were chosen by the baseline's crossing and stall on seeds 0-9, the knobs of the
+fixes on seeds 0-4. Seeds from 100 on are for reports.
 """
 
 from mmhealth.interventions import EssAdaptiveConfig, UnifiedConfig
@@ -13,7 +14,7 @@ def baseline() -> TrainConfig:
     return TrainConfig(
         environment=MajorityRuleConfig(),
         steps=160,
-        loop=LoopConfig(group_size=16, hidden=32, learning_rate=0.012, warmup=20, updates=2, lag=1),
+        loop=LoopConfig(group_size=16, hidden=32, learning_rate=0.006, warmup=20, updates=2, lag=1),
     )
 
 

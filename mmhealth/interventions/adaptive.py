@@ -2,12 +2,18 @@
 
 After Challapally, *Engineering and algorithmic interventions for multimodal post-training at
 Microsoft scale* (2026): when the effective sample size falls below a fifth of the batch, restore
-contrast with near misses and slow the policy down until the estimator has recovered.
+contrast with near misses and slow the policy down until the estimator has recovered. Cost: none to
+speak of. Bias: while it is active the policy is pulled towards the one it is anchored to.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol
+
+from mmhealth.interventions.arrays import not_negative
+
+_FADED = 0.01
+"""Share of the coefficient below which a decaying intervention ends."""
 
 
 class AlertLike(Protocol):
@@ -40,10 +46,18 @@ class EssAdaptiveConfig:
     """Steps it stays active after the alert has resolved (hysteresis)."""
     kl_coef: float = 0.5
     """KL coefficient while it is active, in loss units per nat."""
+    half_life: float = 0.0
+    """Steps in which the coefficient halves after the hold, until 1 % is left; 0 = off at once."""
+
+    def __post_init__(self) -> None:
+        not_negative(self.half_life, "half_life")
 
 
 class EssAdaptive:
     """Active from the step after its alert fires until ``hold`` steps after the alert resolves.
+
+    With a ``half_life`` the coefficient then decays, and an alert that fires meanwhile brings it
+    back to its full value in the step after.
 
     ``monitor.subscribe(controller.on_alert)`` connects it. A change that is not newer than the last
     one seen is ignored, so a monitor that replays a run after a restart changes nothing. When the
@@ -71,13 +85,15 @@ class EssAdaptive:
 
     def active(self, step: int) -> bool:
         """Whether the intervention acts in ``step``."""
-        if self._changed is None or step <= self._changed:
-            return False
-        return self._firing or step <= self._changed + self.config.hold
+        return self._strength(step) > 0
+
+    def fading(self, step: int) -> bool:
+        """Whether it acts in ``step`` with a coefficient that has begun to decay."""
+        return 0 < self._strength(step) < 1
 
     def kl_coef(self, step: int) -> float:
         """KL coefficient of ``step``: 0 while inactive."""
-        return self.config.kl_coef if self.active(step) else 0.0
+        return self.config.kl_coef * self._strength(step)
 
     def state_dict(self) -> dict[str, object]:
         """State for a checkpoint: plain values only."""
@@ -88,3 +104,13 @@ class EssAdaptive:
         changed = state["changed"]
         self._firing = bool(state["firing"])
         self._changed = changed if isinstance(changed, int) else None
+
+    def _strength(self, step: int) -> float:
+        """Share of the full coefficient at ``step``."""
+        if self._changed is None or step <= self._changed:
+            return 0.0
+        late = step - self._changed - self.config.hold
+        if self._firing or late <= 0:
+            return 1.0
+        left = 0.5 ** (late / self.config.half_life) if self.config.half_life else 0.0
+        return left if left >= _FADED else 0.0

@@ -93,3 +93,39 @@ def test_an_alert_that_came_and_went_between_polls_starts_the_hold():
     control = controller()
     control.on_alert(Alert("ess_signal", "resolved", 4, 10))
     assert active_steps(control) == [11, 12, 13]
+
+
+def fading_controller() -> EssAdaptive:
+    control = EssAdaptive(EssAdaptiveConfig(hold=3, kl_coef=0.5, half_life=2))
+    control.on_alert(Alert("ess_signal", "firing", 4))
+    control.on_alert(Alert("ess_signal", "resolved", 4, 10))
+    return control
+
+
+def test_with_a_half_life_the_coefficient_fades_after_the_hold():
+    control = fading_controller()
+    assert [control.kl_coef(step) for step in (11, 13, 15, 17)] == [0.5, 0.5, 0.25, 0.125]
+    assert [control.fading(step) for step in (5, 13, 14)] == [False, False, True]
+    assert active_steps(control, 40) == list(range(11, 27))
+    assert control.kl_coef(26) > 0.01 * 0.5 > 0.5 * 0.5 ** (14 / 2)
+    assert control.kl_coef(27) == 0
+
+
+def test_an_alert_that_returns_while_it_fades_restores_it():
+    control = fading_controller()
+    control.on_alert(Alert("ess_signal", "firing", 17))
+    assert control.kl_coef(18) == 0.5
+    assert not control.fading(18)
+    control.on_alert(Alert("ess_signal", "resolved", 17, 19))
+    assert [control.kl_coef(step) for step in (22, 24)] == [0.5, 0.25]
+
+
+def test_a_restart_while_it_fades_changes_nothing():
+    control, restarted = fading_controller(), EssAdaptive(EssAdaptiveConfig(hold=3, half_life=2))
+    restarted.load_state_dict(control.state_dict())
+    assert [restarted.kl_coef(s) for s in range(40)] == [control.kl_coef(s) for s in range(40)]
+
+
+def test_a_negative_half_life_is_refused():
+    with pytest.raises(ValueError, match="half_life"):
+        EssAdaptiveConfig(half_life=-1)

@@ -82,3 +82,52 @@ def test_refuses_a_reserve_without_room():
 def test_needs_no_torch():
     code = "import sys, mmhealth.interventions; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+ITEM = 14
+"""Bytes of an item."""
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["failed", "succeeded"]))),
+    st.integers(1, 3),
+    st.integers(1, 6),
+)
+def test_the_oldest_of_all_makes_room_within_the_bound(additions, capacity, items):
+    reserve = NearMissReserve(capacity, max_bytes=items * ITEM + 5)
+    kept: list[tuple[int, str, int]] = []
+    for number, (prompt, side) in enumerate(additions):
+        assert reserve.add(prompt, side, item(number % 100))
+        alike = [one for one in kept if one[:2] == (prompt, side)]
+        if len(alike) == capacity:
+            kept.remove(alike[0])
+        kept = [*kept, (prompt, side, number % 100)][-items:]
+        assert reserve.nbytes == len(reserve) * ITEM == len(kept) * ITEM
+    for prompt in range(3):
+        for side in ("failed", "succeeded"):
+            newest_first = [n for p, s, n in reversed(kept) if (p, s) == (prompt, side)]
+            assert numbers(reserve, prompt, side) == newest_first
+
+
+def test_an_item_larger_than_the_bound_is_not_stored():
+    reserve = NearMissReserve(2, max_bytes=20)
+    assert reserve.add(0, "failed", item(1))
+    assert not reserve.add(0, "failed", {"actions": np.zeros(21, np.int8)})
+    assert numbers(reserve, 0, "failed") == [1]
+
+
+def test_age_across_prompts_survives_a_checkpoint():
+    reserve = NearMissReserve(2, max_bytes=3 * ITEM)
+    for number, prompt in enumerate([2, 0, 1]):
+        reserve.add(prompt, "failed", item(number))
+    other = NearMissReserve()
+    other.load_state_dict(reserve.state_dict())
+    other.add(1, "failed", item(9))
+    assert numbers(other, 2, "failed") == []
+    assert numbers(other, 0, "failed") == [1]
+    assert numbers(other, 1, "failed") == [9, 2]
+
+
+def test_refuses_a_bound_of_nothing():
+    with pytest.raises(ValueError, match="max_bytes"):
+        NearMissReserve(1, max_bytes=0)

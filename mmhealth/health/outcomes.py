@@ -70,6 +70,18 @@ def success_rate(sampled: Rows) -> Measured:
     return Measured(float(np.sum(values)) / values.size, values.size)
 
 
+def retreat_share(sampled: Rows) -> Measured:
+    """Share of the trajectories that refused to act, or never put two sub-agents to work at once.
+
+    Rows where ``serial`` and, if it is logged at all, ``refused`` are known.
+    """
+    flags = [sampled.numbers("serial").astype(bool)]
+    if "refused" in sampled.frame.columns:
+        flags.append(sampled.numbers("refused").astype(bool))
+    retreated = np.logical_or.reduce(flags)
+    return Measured(float(np.sum(retreated)) / retreated.size, retreated.size)
+
+
 def _success(sampled: Rows) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Outcomes; a reward that is only ever 0 or 1 serves where success is not logged."""
     try:

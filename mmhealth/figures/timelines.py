@@ -67,7 +67,12 @@ def entropy_figure(
     window: Window | None = None,
 ) -> go.Figure:
     """Entropy over steps, nat a token."""
-    panel = Panel("entropy", axis={"rangemode": "tozero", "title": "nat / token"})
+    panel = Panel(
+        "entropy",
+        dashed="strategic_entropy",
+        dashed_name="choices of what to do",
+        axis={"rangemode": "tozero", "title": "nat / token"},
+    )
     return timeline_figure(runs, policy, [panel], theme, window)
 
 

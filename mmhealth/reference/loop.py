@@ -204,7 +204,7 @@ class Trainer:
         parts = {
             "reserve": self.reserve,
             "controller": self.controller,
-            "rewards": self._rewards.schedule,
+            "rewards": self._rewards.schedule if self.config.fixes.reliability else None,
             "contributions": self._contributions,
             "ess_rate": self._ess_rate,
             "horizons": self._horizons,

@@ -33,11 +33,14 @@ class Policy(nn.Module):
                 self.output.bias.copy_(prior)
 
     def forward(self, observations: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """Log-probabilities of all choices; ``allowed`` (rows, decisions, choices) bool."""
+        """Log-probabilities of all choices, float64: thousands of them are added up.
+
+        ``allowed`` (rows, decisions, choices) bool.
+        """
         logits: Tensor = self.output(torch.tanh(self.hidden(observations)))
         if allowed is not None:
             logits = logits.masked_fill(~allowed, FORBIDDEN)
-        return logits.log_softmax(-1)
+        return logits.log_softmax(-1, dtype=torch.float64)
 
 
 def sequence_log_prob(log_probs: Tensor, actions: Tensor, valid: Tensor) -> Tensor:

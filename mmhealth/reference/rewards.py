@@ -94,7 +94,7 @@ class RewardComposer:
             arrays = {name: values.double().numpy() for name, values in outcome.distances.items()}
             bonuses = {name: values.double().numpy() for name, values in outcome.bonuses.items()}
             gained = self._soft.bonus(step, bonuses) if bonuses else 0.0
-            lost = self._soft.penalty(arrays) if arrays else 0.0
+            lost = sum(np.nan_to_num(self._soft.penalty({n: d})) for n, d in arrays.items())
             return torch.as_tensor(np.asarray(lost + gained), dtype=torch.float32)
         violated = [(values > 0).float() for values in outcome.distances.values()]
         if not violated or not self._loop.violation_cost:

@@ -51,7 +51,7 @@ def small() -> Callable[..., TrainConfig]:
         config = preset(environment, name)
         fixes = config.fixes
         if fixes.ess is not None:
-            fixes = replace(fixes, ess=replace(fixes.ess, hold=3))
+            fixes = replace(fixes, ess=replace(fixes.ess, hold=3, half_life=0))
         defaults = {"group_size": min(config.loop.group_size, 4), "hidden": 8, "eval_episodes": 8}
         loop = replace(config.loop, **(defaults | knobs))
         return replace(config, loop=loop, fixes=fixes, steps=14)

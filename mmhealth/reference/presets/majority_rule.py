@@ -22,6 +22,6 @@ def fixes() -> dict[str, Fixes]:
     """The ESS-adaptive loop, and the unified layer in its place."""
     repair = RepairConfig()
     return {
-        "ess": Fixes(ess=EssAdaptiveConfig(kl_coef=0.25, hold=60), repair=repair),
-        "unified": Fixes(unified=UnifiedConfig(kl_coef=0.25, hold=60), repair=repair),
+        "ess": Fixes(ess=EssAdaptiveConfig(kl_coef=0.1, hold=60, half_life=10), repair=repair),
+        "unified": Fixes(unified=UnifiedConfig(kl_coef=0.1, hold=60, half_life=10), repair=repair),
     }

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmhealth.reference.environment import Environment, Outcome, Turn
 from mmhealth.reference.episodes import Episodes
-from mmhealth.reference.policy import Policy, entropy, sample, sequence_log_prob
+from mmhealth.reference.policy import Policy, entropy, sample
 
 
 @torch.no_grad()
@@ -26,19 +26,22 @@ def roll_out(
     turns: list[Turn] = []
     actions: list[Tensor] = []
     log_prob = torch.zeros(len(prompt), dtype=torch.float64)
-    total = torch.zeros(len(prompt))
-    total_strategic = torch.zeros(len(prompt))
+    total, total_strategic = torch.zeros_like(log_prob), torch.zeros_like(log_prob)
     while (turn := play.turn()) is not None:
-        log_probs = policy(turn.observations, turn.allowed)
+        row = turn.valid.nonzero()[:, 0]
+        allowed = None if turn.allowed is None else turn.allowed[turn.valid]
+        log_probs = policy(turn.observations[turn.valid], allowed)
         chosen = sample(log_probs, generator)
-        turns.append(turn)
-        actions.append(chosen)
-        log_prob += sequence_log_prob(log_probs, chosen, turn.valid)
-        surprise = (entropy(log_probs) * turn.valid).sum(1)
+        log_prob.index_add_(0, row, log_probs.gather(1, chosen[:, None]).squeeze(1))
+        surprise = torch.zeros_like(log_prob).index_add_(0, row, entropy(log_probs))
         total += surprise
         if turn.strategic:
             total_strategic += surprise
-        play.act(chosen)
+        acted = torch.zeros(turn.valid.shape, dtype=torch.int64)
+        acted[turn.valid] = chosen
+        turns.append(turn)
+        actions.append(acted)
+        play.act(acted)
     valid = torch.cat([turn.valid for turn in turns], 1)
     strategic = torch.cat([turn.valid & turn.strategic for turn in turns], 1)
     widths = torch.tensor([turn.valid.shape[1] for turn in turns])

@@ -4,10 +4,24 @@ from dataclasses import fields, replace
 from types import ModuleType
 
 from mmhealth.reference.config import Fixes, TrainConfig
-from mmhealth.reference.presets import majority_rule
+from mmhealth.reference.presets import (
+    horizon_budget,
+    majority_rule,
+    mixed_sources,
+    modalities,
+    orchestrator,
+    tool_syntax,
+    width_limits,
+)
 
 WORLDS: dict[str, ModuleType] = {
+    "F1": tool_syntax,
     "F2": majority_rule,
+    "F3": mixed_sources,
+    "F4": width_limits,
+    "F5": horizon_budget,
+    "modalities": modalities,
+    "orchestrator": orchestrator,
 }
 ENVIRONMENTS = tuple(WORLDS)
 PRESETS = (
@@ -35,7 +49,7 @@ def preset(environment: str, name: str = "baseline") -> TrainConfig:
     world = WORLDS[environment]
     baseline: TrainConfig = world.baseline()
     fixes: dict[str, Fixes] = world.fixes()
-    known = ["baseline", *fixes, "all"]
+    known = ["baseline", *fixes, *(["all"] if fixes else [])]
     if name not in known:
         raise ValueError(
             f"preset {name!r} is not one of those of {environment}: {', '.join(known)}"

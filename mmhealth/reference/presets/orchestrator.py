@@ -1,4 +1,13 @@
-"""All five failures in one world."""
+"""The orchestrator: all five failures in one world, and all fixes together.
+
+Environment and loop were chosen for the baseline alone, on seeds 0 and 1: with all failures, with
+each of three of them alone (cost, noise, surface), and with none of them, where the task is learned
+at the horizon trained at. They were then frozen. The fixes' knobs were tuned for all fixes together
+on seeds 0 and 1: the warmup and final weight of preferences (0.3, 0.4, 0.45 and 0.5; 0.5, 0.65 and
+0.8), and the scale and bonus of the soft limit (0.3 to 0.02; 2 to 0.2). A penalty per turn adds up
+over 23 turns of work, and its noise delays the syntax, so both want to be small here. The unified
+layer keeps its thresholds; from an ESS of 0.45 it acts all the time, and was worse on seed 1.
+"""
 
 from mmhealth.interventions import (
     Constraint,
@@ -34,13 +43,13 @@ def fixes() -> dict[str, Fixes]:
     repair = RepairConfig(swap=3)
     return {
         "staged": Fixes(
-            staged=StagedConfig(warmup=0.5, ramp=0.1), floor=FloorConfig(threshold=0.7)
+            staged=StagedConfig(warmup=0.45, preference=0.65), floor=FloorConfig(threshold=0.7)
         ),
         "ess": Fixes(ess=EssAdaptiveConfig(), repair=repair),
         "variance": Fixes(variance=VarianceConfig(reference_length=400)),
         "soft": Fixes(
             constraints=(
-                Constraint("load", scale=0.03, width=0.3, margin=0.2, beta0=0.5, decay_steps=60),
+                Constraint("load", scale=0.02, width=0.3, margin=0.2, beta0=0.2, decay_steps=60),
             )
         ),
         "mixed": Fixes(horizons=(6, 10, 16, 25)),

@@ -55,6 +55,10 @@ class Constraint:
             bent: FloatArray = np.logaddexp(0.0, (values + self.margin) / self.width)
         return -self.scale * bent
 
+    def beta(self, step: int) -> float:
+        """Coefficient of its auxiliary reward at ``step``."""
+        return AnnealedReward(self.beta0, self.decay_steps).beta(step)
+
     def bonus(self, step: int, aux: npt.ArrayLike) -> FloatArray:
         """Its annealed auxiliary reward at ``step``, in the shape of ``aux``."""
         return AnnealedReward(self.beta0, self.decay_steps).reward(step, aux)

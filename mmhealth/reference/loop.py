@@ -1,6 +1,5 @@
 """The training loop: policy gradient on rollouts, with whatever fixes are switched on."""
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +10,13 @@ from mmhealth.interventions import (
     EntropyFloor,
     EssAdaptive,
     EssLearningRate,
-    MixedHorizons,
     NearMissReserve,
     minimum_variance_baseline,
 )
 from mmhealth.reference.advantages import advantages, reference_key, to_go
 from mmhealth.reference.backward import BackwardPass, Terms
 from mmhealth.reference.batch import Batch, padded
+from mmhealth.reference.behavior import BehaviorPolicy
 from mmhealth.reference.config import RepairConfig, TrainConfig
 from mmhealth.reference.contributions import Contributions
 from mmhealth.reference.describe import Columns, describe
@@ -29,6 +28,7 @@ from mmhealth.reference.ranks import Ranks
 from mmhealth.reference.repair import remember, repair
 from mmhealth.reference.rewards import RewardComposer
 from mmhealth.reference.rollout import roll_out
+from mmhealth.reference.tasks import Tasks
 from mmhealth.reference.trajectories import Trajectories, concatenate, judged
 
 
@@ -86,13 +86,19 @@ class Trainer:
             return torch.Generator().manual_seed(1_000_003 * seed + number)
 
         loop, fixes = config.loop, config.fixes
+        if loop.advantage == "to_go" and (fixes.variance or fixes.bucket or fixes.unified):
+            raise ValueError(
+                "advantage 'to_go' is one number a turn: variance, bucket and unified, which scale "
+                "one a trajectory, cannot act on it"
+            )
         self.config = config
         self.controller = controller
         self.ranks = Ranks()
         self.environment: Environment = config.environment.build(stream(0))
         world = self.environment
         self.policy = Policy(world.features, loop.hidden, world.choices, stream(1), world.prior)
-        self.behavior = Policy(world.features, loop.hidden, world.choices, stream(1), world.prior)
+        sampler = Policy(world.features, loop.hidden, world.choices, stream(1), world.prior)
+        self.behavior = BehaviorPolicy(sampler, loop.lag)
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=loop.learning_rate)
         self.repair = fixes.repair or RepairConfig(swap=0)
         self.reserve = NearMissReserve(self.repair.capacity, max_bytes=self.repair.max_bytes)
@@ -100,16 +106,14 @@ class Trainer:
         self._contributions = Contributions(fixes, self.ranks)
         self._floor = EntropyFloor(fixes.floor.threshold, fixes.floor.coef) if fixes.floor else None
         self._ess_rate = EssLearningRate() if fixes.ess_learning_rate else None
-        self._horizons = MixedHorizons(fixes.horizons, seed=seed) if fixes.horizons else None
+        self._tasks = Tasks(config, world, self.ranks, seed)
         self._late = LateRewards()
-        self._backward = BackwardPass(self.policy, self.behavior, loop, self.repair)
+        self._backward = BackwardPass(self.policy, sampler, loop, self.repair)
         self._streams = {
             "rollouts": stream(2 + 10 * self.ranks.rank),
             "evaluations": stream(3),
         }
-        self._past: deque[tuple[int, dict[str, Tensor]]] = deque()
         self._updates_done = 0
-        self._behavior_updates = 0
         self._active = False
         self._replay = False
         self._kl_coef = 0.0
@@ -142,7 +146,8 @@ class Trainer:
                 "kl_coef": self._kl_coef,
                 "injected": float(batch.injected.sum()),
                 "reserve_bytes": float(self.reserve.nbytes),
-            },
+            }
+            | self._rewards.scalars(step),
             evaluations=self._evaluations(step),
             late=late,
             switched=None if self._active == was_active else self._active,
@@ -151,9 +156,8 @@ class Trainer:
     def sample(self, step: int) -> tuple[Episodes, Outcome]:
         """Play this rank's share of the step's episodes with the behavior policy."""
         self.environment.advance(step, self.config.steps)
-        self._age_behavior()
-        prompt, horizon = self._tasks(step)
-        return self._roll_out(self.behavior, "rollouts", prompt, horizon)
+        self.behavior.follow(self.policy, self._updates_done)
+        return self._roll_out(self.behavior.policy, "rollouts", *self._tasks.draw(step))
 
     def evaluate(self, horizon: int, episodes: int) -> Evaluation:
         """Play held-out episodes with the policy as it is; rounded up to whole prompts."""
@@ -169,35 +173,29 @@ class Trainer:
             horizon=horizon,
             episodes=len(prompt),
             successes=solved,
-            train_horizons=self._trained_at(),
+            train_horizons=self._tasks.horizons,
         )
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on."""
         return {
             "policy": self.policy.state_dict(),
-            "behavior": self.behavior.state_dict(),
-            "past": [{"updates": updates, "policy": state} for updates, state in self._past],
             "optimizer": self.optimizer.state_dict(),
             "streams": {name: stream.get_state() for name, stream in self._streams.items()},
             "parts": {name: part.state_dict() for name, part in self._parts().items()},
             "updates_done": self._updates_done,
-            "behavior_updates": self._behavior_updates,
             "active": self._active,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken, with the same seed and configuration."""
         self.policy.load_state_dict(state["policy"])
-        self.behavior.load_state_dict(state["behavior"])
-        self._past = deque((item["updates"], item["policy"]) for item in state["past"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, stream in self._streams.items():
             stream.set_state(state["streams"][name])
         for name, part in self._parts().items():
             part.load_state_dict(state["parts"][name])
         self._updates_done = state["updates_done"]
-        self._behavior_updates = state["behavior_updates"]
         self._active = state["active"]
 
     def _parts(self) -> dict[str, Any]:
@@ -207,7 +205,8 @@ class Trainer:
             "rewards": self._rewards.schedule if self.config.fixes.reliability else None,
             "contributions": self._contributions,
             "ess_rate": self._ess_rate,
-            "horizons": self._horizons,
+            "tasks": self._tasks,
+            "behavior": self.behavior,
             "late": self._late,
         }
         return {name: part for name, part in parts.items() if part is not None}
@@ -228,37 +227,6 @@ class Trainer:
             )
             self._replay = self._active and not self.controller.fading(step)
 
-    def _age_behavior(self) -> None:
-        """The policy that samples: the one of ``lag`` steps ago."""
-        now = {name: value.clone() for name, value in self.policy.state_dict().items()}
-        self._past.append((self._updates_done, now))
-        while len(self._past) > self.config.loop.lag + 1:
-            self._past.popleft()
-        self._behavior_updates, state = self._past[0]
-        self.behavior.load_state_dict(state)
-
-    def _tasks(self, step: int) -> tuple[Tensor, Tensor]:
-        """Prompt and horizon of this rank's rows."""
-        size, prompts = self.config.loop.group_size, self.environment.prompts
-        mine = torch.arange(prompts)[self.ranks.rank :: self.ranks.size]
-        if self._horizons is not None:
-            drawn = torch.as_tensor(self._horizons.sample(prompts * size))
-            by_prompt = drawn.reshape(prompts, size)[self.ranks.rank :: self.ranks.size]
-            return mine.repeat_interleave(size), by_prompt.reshape(-1)
-        horizon = self.environment.horizons[0]
-        for until, scheduled in self.config.loop.horizon_schedule:
-            horizon = scheduled
-            if step < until * self.config.steps:
-                break
-        prompt = mine.repeat_interleave(size)
-        return prompt, torch.full_like(prompt, horizon)
-
-    def _trained_at(self) -> list[int]:
-        if self.config.fixes.horizons:
-            return list(self.config.fixes.horizons)
-        schedule = self.config.loop.horizon_schedule
-        return sorted({horizon for _, horizon in schedule}) or [self.environment.horizons[0]]
-
     def _roll_out(
         self, policy: Policy, stream: str, prompt: Tensor, horizon: Tensor
     ) -> tuple[Episodes, Outcome]:
@@ -267,7 +235,7 @@ class Trainer:
             self.environment,
             prompt=prompt,
             horizon=horizon,
-            updates=self._behavior_updates,
+            updates=self.behavior.updates,
             generator=self._streams[stream],
         )
 

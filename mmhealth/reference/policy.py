@@ -44,7 +44,7 @@ class Policy(nn.Module):
 
 
 def sequence_log_prob(log_probs: Tensor, actions: Tensor, valid: Tensor) -> Tensor:
-    """(rows,) float64 log-probability of episodes: (rows, decisions, choices), (rows, decisions) x 2.
+    """(rows,) float64 log-probability of episodes; actions and valid are (rows, decisions).
 
     Summed in float64: over thousands of decisions float32 would lose the log importance ratio.
     """

@@ -41,6 +41,16 @@ class RewardComposer:
             return self._loop.reward_weights
         return {**self._loop.reward_weights, **self.schedule.weights(step)}
 
+    def scalars(self, step: int) -> dict[str, float]:
+        """What a schedule and annealed bonuses weigh in ``step``, for the log."""
+        scalars: dict[str, float] = {}
+        if self.schedule is not None:
+            weights = self.schedule.weights(step)
+            scalars |= {f"reward_weight_{name}": weight for name, weight in weights.items()}
+        for constraint in self._soft or ():
+            scalars[f"beta_{constraint.name}"] = constraint.beta(step)
+        return scalars
+
     def floor_active(self, step: int) -> bool:
         """Whether an entropy floor has something to protect: rewards are still being introduced."""
         return self.schedule is None or self.schedule.floor_active(step)

@@ -81,7 +81,7 @@ def test_ten_rows_agree_with_the_checkpoint(environment, small, tmp_path):
         (term / len(episodes)).backward()
         norms.append(math.sqrt(sum(float((p.grad**2).sum()) for p in policy.parameters())))
         weights.append(float(log_weight.detach()))
-        behavior = choices(trainer.behavior.double(), episodes, row)
+        behavior = choices(trainer.behavior.policy.double(), episodes, row)
         means.append(float(entropies(behavior.detach()).mean()))
     assert columns["grad_norm"][chosen].tolist() == pytest.approx(norms, rel=1e-5, abs=1e-9)
     assert columns["log_weight"][chosen].tolist() == pytest.approx(weights, abs=1e-5)

@@ -1,10 +1,10 @@
 # `make` alone lists the targets. Each does all its own set-up, and skips it when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench samples clean
+.PHONY: help demo test check format bench samples reproduce clean
 PYTHON := .venv/bin/python
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## watch a real policy-gradient run collapse, and its cured twin, live in the browser
 	@.ci/setup runtime
@@ -33,6 +33,11 @@ bench: ## measure every performance claim and rewrite the tables that the docs q
 samples: ## train the runs of sample_logs/ anew
 	@.ci/setup runtime
 	@$(PYTHON) sample_logs/regenerate.py
+
+reproduce: ## test the article's claims: train every arm, judge, draw (goes on where it stopped)
+	@.ci/setup reproduce
+	@.ci/chromium
+	@$(PYTHON) -m mmhealth reproduce $(ARGS)
 
 clean: ## remove the environment and all caches
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,7 +14,8 @@ from typer.main import get_command
 
 import mmhealth
 from mmhealth.cli import app, main
-from mmhealth.cli.options import LossRatio, Preset
+from mmhealth.cli.options import LossRatio
+from mmhealth.cli.reproduce_command import FigureName
 from mmhealth.schema import LOSS_RATIOS
 
 
@@ -62,9 +63,10 @@ COMMANDS = {
     },
     "policy check": {"FILE"},
     "policy show": set(),
+    "reproduce": {"--figure", "--seeds", "--first-seed", "--out", "--jobs"},
     "seal": {"RUN"},
     "timeline": {"RUN", "--out"},
-    "train": {"--run-dir", "--preset", "--seed", "--steps", "--pace", "--resume"},
+    "train": {"--run-dir", "--env", "--preset", "--seed", "--steps", "--pace", "--resume"},
     "watch": {"RUN", "--port", "--policy"},
 }  # fmt: skip
 """The command line as it is promised: change it here only with a line in the changelog."""
@@ -99,8 +101,10 @@ def test_public_exports_are_frozen() -> None:
 
 def test_choices_are_those_of_the_library() -> None:
     assert tuple(LossRatio) == LOSS_RATIOS
-    presets = pytest.importorskip("mmhealth.reference").PRESETS
-    assert tuple(Preset) == presets
+    pytest.importorskip("torch")
+    from mmhealth.reference.experiments import FIGURES
+
+    assert tuple(FigureName) == FIGURES
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -260,6 +264,17 @@ def test_train_then_resume(cli: Cli, tmp_path: Path) -> None:
     assert "pass --resume" in " ".join(again.err.split())
     assert cli("train", "--run-dir", run, "--steps", 3, "--resume").code == 0
     assert mmhealth.open_run(run).steps["step"].to_list() == [0, 1, 2]
+
+
+def test_train_refuses_what_the_environment_does_not_have(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    unknown = cli("train", "--run-dir", tmp_path / "run", "--env", "F9")
+    assert (unknown.code, unknown.err.count("\n")) == (2, 1)
+    assert "environment 'F9' is not one of F1, F2" in unknown.err.replace("of F2", "of F1, F2")
+    wrong = cli("train", "--run-dir", tmp_path / "run", "--preset", "soft")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "preset 'soft' is not one of those of F2: baseline, ess" in wrong.err
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_torch_the_trainer_says_what_to_install(

@@ -13,7 +13,6 @@ from mmhealth.cli.options import (
     Pace,
     PolicyPath,
     Port,
-    Preset,
     RunPath,
     RunPaths,
     Seed,
@@ -25,6 +24,7 @@ from mmhealth.cli.options import (
     write,
 )
 from mmhealth.cli.policy_command import policy_app
+from mmhealth.cli.reproduce_command import reproduce
 from mmhealth.errors import MmhealthError, PolicyError, PortInUseError
 
 EPILOG = """
@@ -103,25 +103,36 @@ def demo(
 def train(
     *,
     run_dir: Annotated[Path, typer.Option(help="Run directory to make.")],
+    env: Annotated[
+        str, typer.Option(metavar="E", help="Environment: F1 to F5, modalities, orchestrator.")
+    ] = "F2",
     preset: Annotated[
-        Preset, typer.Option(help="The plain trainer, or the one that acts on its alerts.")
-    ] = Preset.BASELINE,
+        str, typer.Option(metavar="P", help="baseline, all, or a fix that the environment has.")
+    ] = "baseline",
     seed: Seed = 0,
-    steps: Steps = 160,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps to train; default: a whole run.")
+    ] = None,
     pace: Pace = 0.0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")
     ] = False,
 ) -> None:
     """Train the reference trainer, a small but real policy-gradient run (needs torch)."""
+    trainer = reference()
+    try:
+        trainer.preset(env, preset)
+    except ValueError as error:
+        raise usage_error(str(error)) from None
     if not resume and (run_dir / "run.json").exists():
         raise usage_error(
             f"{run_dir} already holds a run: pass --resume to go on with it, or choose another "
             "--run-dir"
         )
-    reference().train(
-        preset.value, run_dir=run_dir, seed=seed, steps=steps, pace=pace, resume=resume
-    )
+    trainer.train(env, preset, run_dir=run_dir, seed=seed, steps=steps, pace=pace, resume=resume)
+
+
+app.command(rich_help_panel=_TRY)(reproduce)
 
 
 @app.command(rich_help_panel=_JUDGE)

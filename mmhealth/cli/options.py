@@ -19,13 +19,6 @@ class GateFormat(StrEnum):
     GITHUB = "github"
 
 
-class Preset(StrEnum):
-    """Presets of the reference trainer."""
-
-    BASELINE = "baseline"
-    FIX = "fix"
-
-
 class LossRatio(StrEnum):
     """Levels of a loss's importance ratio."""
 

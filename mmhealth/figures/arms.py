@@ -82,8 +82,7 @@ def regimes_figure(
     means = [[fmean(cell.values()) for cell in cells] for cells in known.values()]
     words = [
         [
-            f"{fmean(cell.values()):.0%}"
-            + (_SMALL.format(_range(cell)) if len(cell) > 1 else "")
+            f"{fmean(cell.values()):.0%}" + (_SMALL.format(_range(cell)) if len(cell) > 1 else "")
             for cell in cells
         ]
         for cells in known.values()
@@ -113,7 +112,7 @@ def regimes_figure(
     ticks = {
         "tickmode": "array",
         "tickvals": list(range(len(known))),
-        "ticktext": [safe_text(name, 12) for name in known],
+        "ticktext": [safe_text(name, 14) for name in known],
     }
     y_axis = axis(theme, range=[len(known) - 0.5, -0.5], showgrid=False, fixedrange=True)
     x_axis = axis(

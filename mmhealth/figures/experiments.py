@@ -55,6 +55,8 @@ class ArmPanel:
     """What it is called, in a few letters."""
     mark_words: str = ""
     """What happens at the marks."""
+    mark_symbol: str = "diamond"
+    """Of the marks, in Plotly's words."""
     top: float | None = None
     """End of the y axis; None: where the data end."""
 
@@ -69,7 +71,7 @@ def arms_figure(
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     layout: dict[str, Any] = {}
-    heading, between = 0.14 / len(panels), 0.04
+    heading, between = 0.1 / len(panels), 0.05
     height = (1 - between * (len(panels) - 1)) / len(panels) - heading
     for number, panel in enumerate(panels):
         suffix = "" if number == 0 else str(number + 1)
@@ -91,6 +93,7 @@ def arms_figure(
             shape, words = _threshold(panel, theme, suffix)
             shapes.append(shape)
             notes.append(words)
+    data.sort(key=lambda trace: trace["mode"] == "markers")
     _name_once(data)
     x_axis = {"anchor": f"y{len(panels)}".removesuffix("1"), "tickformat": "d", "showgrid": False}
     layout["xaxis"] = axis(theme, title=x_title, **x_axis)
@@ -119,9 +122,7 @@ def _traces(curves: Curves, panel: ArmPanel, theme: Theme) -> list[dict[str, Any
         style = {"color": translucent(colour, alpha) if alpha < 1 else colour, "width": width}
         return shared | {"x": x, "y": y, "line": style, "hovertemplate": words}
 
-    traces = [
-        line(x, y, f"seed {seed}", 1, 0.3) for seed, (x, y) in sorted(curves.seeds.items())
-    ]
+    traces = [line(x, y, f"seed {seed}", 1, 0.3) for seed, (x, y) in sorted(curves.seeds.items())]
     if (mean := _mean(curves)) is not None:
         traces.append(line(*mean, f"mean of {len(curves.seeds)} seeds", 2.5, 1))
     else:
@@ -149,6 +150,7 @@ def _marks(curves: Curves, panel: ArmPanel, theme: Theme) -> dict[str, Any]:
         "mode": "markers",
         "name": safe_text(f"{curves.name}: {panel.mark_words}", 50),
         "legendgroup": f"{curves.name}: {panel.mark_words}",
+        "legendrank": 1100,
         "showlegend": False,
         "x": list(at.values()),
         "y": values,
@@ -156,17 +158,15 @@ def _marks(curves: Curves, panel: ArmPanel, theme: Theme) -> dict[str, Any]:
         "hovertemplate": "%{text}, step %{x}<extra></extra>",
         "cliponaxis": False,
         "marker": {
-            "symbol": "diamond",
-            "size": 9,
+            "symbol": panel.mark_symbol,
+            "size": 11,
             "color": colour,
             "line": {"width": 1, "color": PALETTES[theme].paper},
         },
     }
 
 
-def _threshold(
-    panel: ArmPanel, theme: Theme, suffix: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _threshold(panel: ArmPanel, theme: Theme, suffix: str) -> tuple[dict[str, Any], dict[str, Any]]:
     colour = PALETTES[theme].warning
     shape = {
         "type": "line",

@@ -164,11 +164,13 @@ class Trainer:
         prompts = self.environment.prompts
         prompt = torch.arange(prompts).repeat_interleave(-(-episodes // prompts))
         budget = torch.full_like(prompt, horizon)
-        solved = 0
-        for start in range(0, len(prompt), _EVALUATED):
-            at = slice(start, start + _EVALUATED)
-            _, outcome = self._roll_out(self.policy, "evaluations", prompt[at], budget[at])
+        solved, start, size = 0, 0, _FEWEST
+        while start < len(prompt):
+            at = slice(start, start + size)
+            episodes, outcome = self._roll_out(self.policy, "evaluations", prompt[at], budget[at])
             solved += int(outcome.success.sum())
+            start += size
+            size = max(_FEWEST, _DECISIONS // episodes.valid.shape[1])
         return Evaluation(
             horizon=horizon,
             episodes=len(prompt),
@@ -343,4 +345,5 @@ class Trainer:
         return [self.evaluate(h, loop.eval_episodes) for h in self.environment.horizons]
 
 
-_EVALUATED = 1 << 10
+_FEWEST, _DECISIONS = 64, 1 << 17
+"""Episodes evaluated at a time: at least so many, otherwise so many decisions (cache, memory)."""

@@ -54,6 +54,22 @@ class Level:
         """
         return self.log_weights(rows) if self.has_weights else np.zeros(len(rows))
 
+    def as_multiplied(self, rows: Rows) -> Rows:
+        """The same rows with the weight that the loss multiplied in place of the raw one.
+
+        Truncation and the roles of a reserve show only there. Rows without it stay as they are.
+        """
+        frame = rows.frame
+        if not self.has_weights or "weight_used" not in frame.columns:
+            return rows
+        used = frame["weight_used"].cast(pl.Float64)
+        if used.null_count():
+            return rows
+        logs = used.log()
+        if self.loss_ratio == "geometric":
+            logs = logs * pl.Series(np.maximum(self.lengths(rows), 1))
+        return Rows(frame.with_columns(log_weight=logs), rows.what)
+
     def ess(self, rows: Rows) -> Measured:
         """Weight ESS as a fraction, at the loss's own level."""
         if self.loss_ratio == "token":

@@ -107,7 +107,7 @@ def _of_basis(basis: Basis, level: Level, used: UsedRows, nominal: int | None) -
         return fraction(values, used.outcomes.unsolved)
 
     out.put(name, lambda: whole(used.sampled, used.trajectories))
-    out.put(f"{name}_update", lambda: whole(used.update))
+    out.put(f"{name}_update", lambda: whole(level.as_multiplied(used.update)))
     out.put(f"{name}_nominal", of_nominal)
     if basis != "weight":
         out.put(f"{name}_unsolved", left)

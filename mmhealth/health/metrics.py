@@ -10,7 +10,12 @@ from mmhealth import estimators
 from mmhealth.health.bases import Level
 from mmhealth.health.concentration import concentration
 from mmhealth.health.ess_columns import UsedRows, count_sampled, ess_columns, ess_per_update
-from mmhealth.health.outcomes import group_outcomes, retreat_share, success_rate
+from mmhealth.health.outcomes import (
+    group_outcomes,
+    retreat_share,
+    stuck_share,
+    success_rate,
+)
 from mmhealth.health.rows import Array, Collector, Measured, Missing, Rows, last_update, with_role
 from mmhealth.runlog import StepData
 from mmhealth.schema import SAMPLED_ROLES, UPDATE_ROLES
@@ -89,6 +94,7 @@ def step_metrics(data: StepData, loss_ratio: str) -> StepMetrics:
     out.put("kl_ref", lambda: _token_mean(sampled, "kl_ref"))
     out.put("violated_share", lambda: _mean(sampled.present("violated")))
     out.put("retreat_share", lambda: retreat_share(sampled))
+    out.put("stuck_share", lambda: stuck_share(sampled))
     out.put("reward", lambda: _mean(sampled.present("reward")))
     out.put("reward_pending", lambda: _null_share(sampled, "reward"))
     out.put("success_rate", lambda: success_rate(sampled))

@@ -18,6 +18,9 @@ from mmhealth.health.rows import (
     look_up,
 )
 
+SETTLED_NATS = 0.2
+"""Entropy of a choice of two that is made one way 95 times in 100."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
@@ -73,13 +76,32 @@ def success_rate(sampled: Rows) -> Measured:
 def retreat_share(sampled: Rows) -> Measured:
     """Share of the trajectories that refused to act, or never put two sub-agents to work at once.
 
-    Rows where ``serial`` and, if it is logged at all, ``refused`` are known.
+    Known only where there is something to flee from (``violated`` or ``constraint_margin`` is
+    logged), of the columns ``serial`` and ``refused`` those that are logged.
     """
-    flags = [sampled.numbers("serial").astype(bool)]
-    if "refused" in sampled.frame.columns:
-        flags.append(sampled.numbers("refused").astype(bool))
+    columns = sampled.frame.columns
+    if "violated" not in columns and "constraint_margin" not in columns:
+        raise Missing("no constraint is logged: violated or constraint_margin")
+    names = [name for name in ("serial", "refused") if name in columns]
+    if not names:
+        raise Missing("neither serial nor refused is logged")
+    flags = [sampled.numbers(name).astype(bool) for name in names]
     retreated = np.logical_or.reduce(flags)
     return Measured(float(np.sum(retreated)) / retreated.size, retreated.size)
+
+
+def stuck_share(sampled: Rows) -> Measured:
+    """Share of the trajectories that do what was settled, in groups in which all fail.
+
+    Settled: the mean entropy of its strategic decisions is below `SETTLED_NATS`.
+    """
+    entropy = sampled.numbers("strategic_entropy")
+    groups = sampled.frame["group_id"] if "group_id" in sampled.frame.columns else None
+    if groups is None or groups.null_count():
+        raise Missing("group_id is not logged")
+    failed = estimators.group_outcome(groups.rank("dense").to_numpy(), _success(sampled)) < 0
+    stuck = failed & (entropy < SETTLED_NATS)
+    return Measured(float(np.sum(stuck)) / stuck.size, stuck.size)
 
 
 def _success(sampled: Rows) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -33,6 +33,7 @@ METRICS = (
     "kl_ref",
     "violated_share",
     "retreat_share",
+    "stuck_share",
     "solved_group_share",
     "failed_group_share",
     "dead_group_share",
@@ -43,7 +44,8 @@ METRICS = (
     "reward_pending",
     "success_rate",
 )
-"""Metrics that are real numbers or unknown. ``*_update``: over rows that entered an update;
+"""Metrics that are real numbers or unknown. ``*_update``: over rows that entered an update,
+with the weight that the loss multiplied where ``weight_used`` is logged;
 ``*_nominal``: as a fraction of the nominal batch; ``*_unsolved``: without the groups that are
 solved. All other ESS columns are fractions of the sampled rows: those of signal and contribution
 count a sampled trajectory that entered no update as one that contributes nothing."""

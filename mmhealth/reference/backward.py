@@ -20,6 +20,8 @@ class Terms:
     """Anchor to the policy that sampled, in loss units per nat."""
     floor: EntropyFloor | None = None
     """Entropy floor on strategic decisions."""
+    entropy_bonus: float = 0.0
+    """Reward for entropy, in loss units per nat and decision."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -102,8 +104,8 @@ class BackwardPass:
             with torch.no_grad():
                 anchor = self._behavior(part.observations, part.allowed)
             total = total + terms.kl_coef * (kl_divergence(log_probs, anchor) * part.valid).sum(1)
-        if self._loop.entropy_bonus:
-            total = total - self._loop.entropy_bonus * (entropy(log_probs) * part.valid).sum(1)
+        if terms.entropy_bonus:
+            total = total - terms.entropy_bonus * (entropy(log_probs) * part.valid).sum(1)
         if terms.floor is not None:
             penalty = terms.floor.penalty(log_probs, part.allowed)
             total = total + (penalty * part.strategic).sum(1)

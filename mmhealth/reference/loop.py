@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mmhealth.interventions import (
     EntropyFloor,
@@ -17,7 +18,7 @@ from mmhealth.reference.advantages import advantages, reference_key, to_go
 from mmhealth.reference.backward import BackwardPass, Terms
 from mmhealth.reference.batch import Batch, padded
 from mmhealth.reference.behavior import BehaviorPolicy
-from mmhealth.reference.config import RepairConfig, TrainConfig
+from mmhealth.reference.config import Fixes, LoopConfig, RepairConfig, TrainConfig
 from mmhealth.reference.contributions import Contributions
 from mmhealth.reference.describe import Columns, describe
 from mmhealth.reference.environment import Environment, Outcome
@@ -62,8 +63,10 @@ class StepLog:
     """Held-out evaluations after the step."""
     late: list[LateValues] = field(default_factory=list)
     """Reward components of earlier steps that became known."""
+    control: str = "ess_adaptive"
+    """Who anchors and repairs: ``ess_adaptive`` or ``unified``."""
     switched: bool | None = None
-    """True: the ESS loop came on in this step; False: it went off; None: no change."""
+    """True: the control came on in this step; False: it went off; None: no change."""
 
 
 class Trainer:
@@ -86,11 +89,7 @@ class Trainer:
             return torch.Generator().manual_seed(1_000_003 * seed + number)
 
         loop, fixes = config.loop, config.fixes
-        if loop.advantage == "to_go" and (fixes.variance or fixes.bucket or fixes.unified):
-            raise ValueError(
-                "advantage 'to_go' is one number a turn: variance, bucket and unified, which scale "
-                "one a trajectory, cannot act on it"
-            )
+        _check(loop, fixes, controller)
         self.config = config
         self.controller = controller
         self.ranks = Ranks()
@@ -128,7 +127,9 @@ class Trainer:
         trajectories = describe(batch, outcome, self.repair, self._updates_done)
         self._late.wait(step, outcome)
         floor = self._floor if self._rewards.floor_active(step) else None
-        terms = Terms(kl_coef=self._kl_coef, floor=floor)
+        terms = Terms(
+            kl_coef=self._kl_coef, floor=floor, entropy_bonus=self.config.loop.entropy_bonus
+        )
         updates, losses = [], []
         for update in range(self.config.loop.updates):
             columns, loss = self._update(update, batch, terms)
@@ -144,12 +145,14 @@ class Trainer:
                 "loss": sum(losses) / len(losses),
                 "lr": self.optimizer.param_groups[0]["lr"],
                 "kl_coef": self._kl_coef,
+                "active": float(self._active),
                 "injected": float(batch.injected.sum()),
                 "reserve_bytes": float(self.reserve.nbytes),
             }
             | self._rewards.scalars(step),
             evaluations=self._evaluations(step),
             late=late,
+            control="ess_adaptive" if self.config.fixes.unified is None else "unified",
             switched=None if self._active == was_active else self._active,
         )
 
@@ -167,10 +170,10 @@ class Trainer:
         solved, start, size = 0, 0, _FEWEST
         while start < len(prompt):
             at = slice(start, start + size)
-            episodes, outcome = self._roll_out(self.policy, "evaluations", prompt[at], budget[at])
+            played, outcome = self._roll_out(self.policy, "evaluations", prompt[at], budget[at])
             solved += int(outcome.success.sum())
             start += size
-            size = max(_FEWEST, _DECISIONS // episodes.valid.shape[1])
+            size = max(_FEWEST, _DECISIONS // played.valid.shape[1])
         return Evaluation(
             horizon=horizon,
             episodes=len(prompt),
@@ -250,10 +253,12 @@ class Trainer:
         rows = judged(episodes, outcome, reward)
         nothing = torch.zeros(len(rows), dtype=torch.bool)
         if kind == "to_go":
+            turns = reward.shape[1]
             played = torch.zeros_like(reward).scatter_add_(1, episodes.turn, episodes.valid.float())
-            whole, mine = self.ranks.whole(reward)
-            took_place, _ = self.ranks.whole(played > 0)
-            advantage = to_go(whole, took_place)[mine]
+            most = max(self.ranks.gather(turns))
+            whole, mine = self.ranks.whole(pad(reward, (0, most - turns)))
+            took_place, _ = self.ranks.whole(pad(played, (0, most - turns)) > 0)
+            advantage = to_go(whole, took_place)[mine, :turns]
             return Batch(rows=rows, advantage=advantage, replaced=nothing, injected=nothing)
         sampled_reward, _ = self.ranks.whole(rows.reward)
         sampled_key, _ = self.ranks.whole(reference_key(kind, episodes))
@@ -343,6 +348,20 @@ class Trainer:
         if (step + 1) % loop.eval_every or not loop.eval_episodes or self.ranks.rank:
             return []
         return [self.evaluate(h, loop.eval_episodes) for h in self.environment.horizons]
+
+
+def _check(loop: LoopConfig, fixes: Fixes, controller: EssAdaptive | None) -> None:
+    """Raise ValueError for fixes that would silently do nothing."""
+    if fixes.ess is not None and controller is None:
+        raise ValueError("the ESS loop needs a controller: mmhealth.interventions.EssAdaptive")
+    if fixes.repair is not None and fixes.bucket is not None:
+        raise ValueError("bucket has no scale for rows from a reserve: leave out bucket or repair")
+    if loop.advantage == "to_go":
+        names = ("ess", "repair", "variance", "bucket", "minimum_variance", "unified")
+        if given := [name for name in names if getattr(fixes, name)]:
+            raise ValueError(
+                f"advantage 'to_go' is one number a turn: {', '.join(given)} cannot act on it"
+            )
 
 
 _FEWEST, _DECISIONS = 64, 1 << 17

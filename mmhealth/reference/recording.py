@@ -13,9 +13,7 @@ GRAD_NORM = (
 def record(recorder: Recorder, log: StepLog) -> None:
     """Commit the step, then its evaluations and what the interventions did."""
     if log.switched is not None:
-        recorder.log_event(
-            log.step, "intervention", {"name": "ess_adaptive", "active": log.switched}
-        )
+        recorder.log_event(log.step, "intervention", {"name": log.control, "active": log.switched})
     for late in log.late:
         values = late.values.tolist()
         for trajectory, value in zip(late.trajectory_id.tolist(), values, strict=True):

@@ -94,6 +94,11 @@ class RewardComposer:
             total = total + _at_the_end(weight * values.nan_to_num(), outcome, wide)
             present = present + weight * _all_turns(is_known)
             every += weight
+        if every > 0 and bool((present <= 0).any()):
+            raise ValueError(
+                f"step {step}: some rows have no reward yet, every component that has a weight is "
+                "pending; give weight to one that is known at once"
+            )
         if bool((present < every).any()) and every > 0:
             scale = every / present.clamp(min=1e-12)
             total = total * (scale[:, None] if total.ndim == 2 else scale)

@@ -13,7 +13,10 @@ from mmhealth.reference.ranks import Ranks
 
 
 class Tasks:
-    """Prompts and horizons of one step after another; ranks share the prompts."""
+    """Prompts and horizons of one step after another; ranks share the prompts.
+
+    The trajectories of a group have one horizon: their baseline is to compare like with like.
+    """
 
     def __init__(
         self, config: TrainConfig, environment: Environment, ranks: Ranks, seed: int
@@ -39,8 +42,8 @@ class Tasks:
         prompt = torch.arange(prompts)[share].repeat_interleave(size)
         if self._mixed is None:
             return prompt, torch.full_like(prompt, self._scheduled(step))
-        drawn = torch.as_tensor(self._mixed.sample(prompts * size))
-        return prompt, drawn.reshape(prompts, size)[share].reshape(-1)
+        drawn = torch.as_tensor(self._mixed.sample(prompts))
+        return prompt, drawn[share].repeat_interleave(size)
 
     def _scheduled(self, step: int) -> int:
         horizon = self._environment.horizons[0]

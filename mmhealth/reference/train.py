@@ -150,12 +150,11 @@ def _listen(ranks: Ranks, monitor: AlertSource | None, controller: EssAdaptive |
         if monitor is not None:
             monitor.poll()
         return
-    if controller is None:
-        return
     ranks.gather(None)
-    if monitor is not None:
+    if monitor is not None and ranks.rank == 0:
         monitor.poll()
-    controller.load_state_dict(ranks.agree(controller.state_dict()))
+    if controller is not None:
+        controller.load_state_dict(ranks.agree(controller.state_dict()))
 
 
 def _mean_success(evaluations: list[Evaluation]) -> float:

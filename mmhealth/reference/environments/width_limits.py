@@ -114,6 +114,7 @@ class Orchestration:
         self._turn = 0
         self._zero = torch.zeros_like(limit)
         self._started, self._needless, self._calls = (self._zero.clone() for _ in range(3))
+        self._widest = self._zero.clone()
         self._refused = torch.zeros_like(self.alive)
         self._rewards: list[Tensor] = []
         self._distances: list[Tensor] = []
@@ -152,6 +153,7 @@ class Orchestration:
         self._started += width
         self._needless += width - useful
         self._calls += runs
+        self._widest = torch.maximum(self._widest, width)
         self._refused |= self.alive & (actions[:, 0] == 0)
         self.alive = runs & ~finished
         self._turn += 1
@@ -167,6 +169,7 @@ class Orchestration:
             bonuses={name: bonus},
             columns={
                 "refused": self._refused,
+                "serial": self._widest <= 1,
                 "subagents": self._started.long(),
                 "needless": self._needless.long(),
                 "tool_calls": self._calls.long(),

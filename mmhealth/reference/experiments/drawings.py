@@ -177,7 +177,7 @@ def _constraints(results: Results) -> Drawing:
         ),
         ArmPanel(
             title="Episodes with one sub-agent in every turn",
-            curves=_panel(results, "4", names, "serial"),
+            curves=_panel(results, "4", names, "retreat"),
             percent=True,
         ),
         _success(results, "4", names),

@@ -7,6 +7,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
+from mmhealth.interventions import EssAdaptive
 from mmhealth.reference.config import TrainConfig
 from mmhealth.reference.loop import Trainer
 from mmhealth.reference.rollout import roll_out
@@ -20,7 +21,8 @@ def peak_bytes() -> int:
 
 def batch_bytes(config: TrainConfig, seed: int) -> int:
     """Size of the tensors of one sampled batch, as the trainer holds them."""
-    trainer = Trainer(config, seed)
+    ess = config.fixes.ess
+    trainer = Trainer(config, seed, EssAdaptive(ess) if ess else None)
     world = trainer.environment
     prompt = torch.arange(world.prompts).repeat_interleave(config.loop.group_size)
     episodes, _ = roll_out(

@@ -14,6 +14,7 @@ from mmhealth.reference.experiments.drawings import Drawing
 from mmhealth.reference.experiments.tables import ArmRow
 from mmhealth.reference.experiments.words import (
     INTRODUCTION,
+    code_words,
     difference_words,
     figure_title,
     holds_words,
@@ -52,7 +53,8 @@ def render_page(
             "<title>mmhealth reproduce</title>",
             f"<style>{STYLE}{_MORE_STYLE}</style></head><body>",
             "<h1>Reproduction of the article’s claims</h1>",
-            f"<section><p>{escape(INTRODUCTION).replace('*', '')} Seeds: {listed}.</p>",
+            f"<section><p>{escape(INTRODUCTION).replace('*', '')} Seeds: {listed}."
+            f"{code_words(rows)}</p>",
             _summary(verdicts),
             "</section>",
             "<noscript><p>The figures need JavaScript; all numbers are in the tables.</p>"

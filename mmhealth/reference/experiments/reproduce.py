@@ -74,8 +74,23 @@ def reproduce(plan: Plan, console: Console | None = None) -> Reproduction:
         missing = _missing(plan, arms)
         failed = _run(plan, missing, len(arms) * plan.seeds, console)
     results = Results.gather(plan.out, arms, plan.seed_numbers())
-    verdicts = tuple(judge(claim, results) for claim in CLAIMS if claim.figure in plan.figures)
+    verdicts = tuple(
+        judge(claim, results, _shortfall(claim.figure, plan, arms, results))
+        for claim in CLAIMS
+        if claim.figure in plan.figures
+    )
     return Reproduction(plan, arms, results, verdicts, len(missing) - len(failed), failed)
+
+
+def _shortfall(figure: str, plan: Plan, arms: Sequence[Arm], results: Results) -> tuple[str, ...]:
+    """Arms of a figure with fewer runs than planned, in words."""
+    needed = {(arm.figure, arm.name) for arm in (arms if plan.arms else arms_of(figure))}
+    counts = {key: len(results.of(*key)) for key in sorted(needed)}
+    return tuple(
+        f"{name} ({count} of {plan.seeds} seeds)"
+        for (_, name), count in counts.items()
+        if count < plan.seeds
+    )
 
 
 def _missing(plan: Plan, arms: Sequence[Arm]) -> list[Job]:

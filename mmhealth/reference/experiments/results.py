@@ -5,12 +5,14 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+import mmhealth
 from mmhealth.reference.experiments.arms import Arm
 
 FORMAT = 1
@@ -33,6 +35,20 @@ def digest(arm: Arm, seed: int) -> str:
     }
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def code_version() -> str:
+    """Digest of the sources that a run's numbers come from: trainer, worlds, fixes."""
+    package = Path(mmhealth.__file__).parent
+    files = sorted(
+        path
+        for folder in ("reference", "interventions", "gradnorm", "estimators")
+        for path in (package / folder).rglob("*.py")
+        if "experiments" not in path.parts
+    )
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:12]
 
 
 def result_path(folder: Path, arm: Arm, seed: int) -> Path:

@@ -13,7 +13,12 @@ import torch
 
 from mmhealth.reference.experiments.arms import Arm
 from mmhealth.reference.experiments.memory import batch_bytes, peak_bytes
-from mmhealth.reference.experiments.results import digest, result_path, write_atomically
+from mmhealth.reference.experiments.results import (
+    code_version,
+    digest,
+    result_path,
+    write_atomically,
+)
 from mmhealth.reference.experiments.series import Series
 from mmhealth.reference.loop import Evaluation, StepLog, Trainer
 from mmhealth.reference.train import train
@@ -65,6 +70,7 @@ def execute(job: Job) -> None:
     series = measured.series
     content = {
         "digest": digest(arm, job.seed),
+        "code": code_version(),
         "figure": arm.figure,
         "arm": arm.name,
         "about": arm.about,

@@ -23,11 +23,13 @@ _SECONDS_PER_STEP = {"1": 0.03, "2": 0.06, "3": 0.12, "4": 0.03, "5": 0.04, "orc
 
 
 def make(jobs: Sequence[Job], *, processes: int, done: Done) -> None:
-    """Make the runs, the longest first, in at most ``processes`` at a time.
+    """Make the runs in at most ``processes`` at a time, seed by seed, the longest first.
+
+    So what an interruption leaves is all arms of some seeds, which can be compared.
 
     An exception, KeyboardInterrupt among them, ends the processes; finished results stay.
     """
-    waiting = sorted(jobs, key=_cost)
+    waiting = sorted(jobs, key=lambda job: (-job.seed, _cost(job)))
     running: dict[ForkServerProcess, Job] = {}
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)

@@ -19,6 +19,7 @@ class Series:
 
     ``ess_*`` are fractions of the rows they are taken over. *Signal* and *contribution* are those
     of a step's first update, *weight* that of its last: on fresh rollouts the first has no weights.
+    ``ess_signal_update`` is of the rows in the update, with the weight that the loss multiplied.
     """
 
     def __init__(self) -> None:
@@ -52,13 +53,14 @@ def measure(log: StepLog) -> dict[str, float | None]:
     first = {name: np.asarray(values) for name, values in log.updates[0].items()}
     last = {name: np.asarray(values) for name, values in log.updates[-1].items()}
     signal = signal_log_weights(first["log_weight"], first["advantage"])
+    multiplied = signal_log_weights(np.log(first["weight_used"]), first["advantage"])
     norms = first["grad_norm"][trained]
     logs = np.full(norms.shape, -np.inf)
     np.log(norms, out=logs, where=norms > 0)
     some = bool((norms > 0).any())
     values: dict[str, float | None] = {
         "ess_signal": _fraction(signal[sampled]),
-        "ess_signal_update": _fraction(signal[trained]),
+        "ess_signal_update": _fraction(multiplied[trained]),
         "ess_weight": _fraction(last["log_weight"][sampled]),
         "ess_contribution": _fraction(logs),
         "gini": gini(norms) if some else None,
@@ -77,19 +79,18 @@ _MEANS = {
     for name in ("reward", "entropy", "strategic_entropy", "quality", "refused", "subagents")
 } | {"sampled_success": "success", "needless_subagents": "needless"}
 """Name to column of the trajectories table: means over the sampled rows."""
-_SCALARS = ("kl_coef", "injected", "reserve_bytes")
+_SCALARS = ("kl_coef", "active", "injected", "reserve_bytes")
 
 
 def _behaviour(log: StepLog, sampled: Array) -> dict[str, float | None]:
-    """Compliance: share of episodes without a violation. Serial: one sub-agent in every turn."""
+    """Compliance: share of episodes without a violation. Retreat: serial or refused."""
     values: dict[str, float | None] = {}
     if "violated" in log.trajectories:
         violated = _mean(_rows(log, "violated", sampled))
         values["compliance"] = None if violated is None else 1 - violated
-    if {"subagents", "tool_calls"} <= log.trajectories.keys():
-        started = _rows(log, "subagents", sampled)
-        calls = _rows(log, "tool_calls", sampled)
-        values["serial"] = _mean(((started == calls) & (calls > 0)).astype(np.float64))
+    if "serial" in log.trajectories:
+        serial, refused = (_rows(log, name, sampled) for name in ("serial", "refused"))
+        values["retreat"] = _mean(np.maximum(serial, refused))
     return values
 
 

@@ -22,6 +22,8 @@ class ArmRow:
     """Decisions sampled in a run, mean over seeds."""
     seconds: float | None
     """A run took on one core, mean over seeds."""
+    code: frozenset[str]
+    """Versions of the code that its runs were made by."""
 
 
 def arm_rows(arms: Sequence[Arm], results: Results) -> list[ArmRow]:
@@ -40,6 +42,7 @@ def arm_rows(arms: Sequence[Arm], results: Results) -> list[ArmRow]:
                 paired(success, against) if arm.against else None,
                 decisions.mean if decisions else None,
                 seconds.mean if seconds else None,
+                frozenset(run.content.get("code", "unknown") for run in runs.values()),
             )
         )
     return rows
@@ -52,6 +55,7 @@ def as_json(
     return {
         "schema": 1,
         "seeds": list(seeds),
+        "code": sorted({one for row in rows for one in row.code}),
         "arms": [
             {
                 "figure": row.arm.figure,

@@ -16,10 +16,11 @@ STYLES = {
     "insufficient data": "bold magenta",
 }
 INTRODUCTION = (
-    "Held-out success of the trained policies, mean over seeds (smallest to largest). Differences "
-    "are paired by seed, with a 95 % Student-t interval. *Better* means that the interval lies "
-    "above 0, *not worse* that it does not lie below 0 as a whole; with few seeds intervals are "
-    "wide, and *not worse* says little. Criteria marked *stretch* are no part of a verdict."
+    "Held-out success of the trained policies: fresh episodes on the prompts trained on, mean over "
+    "seeds (smallest to largest). Differences are paired by seed, with a 95 % Student-t interval. "
+    "*Better* means that the interval lies above 0; *not worse* that it does not lie below 0 as a "
+    "whole and stays above -0.1: one that reaches both is insufficient data. Criteria marked "
+    "*stretch* are no part of a verdict."
 )
 
 
@@ -39,6 +40,7 @@ def difference_words(row: ArmRow) -> str:
 def markdown(rows: Sequence[ArmRow], verdicts: Sequence[Verdict], seeds: Sequence[int]) -> str:
     """The report as a page."""
     lines = ["# Reproduction of the article's claims", "", f"{_seeds(seeds)}. {INTRODUCTION}"]
+    lines[-1] += code_words(rows)
     for figure in dict.fromkeys([v.claim.figure for v in verdicts] + [r.arm.figure for r in rows]):
         lines += ["", f"## {figure_title(figure)}"]
         own = [row for row in rows if row.arm.figure == figure]
@@ -73,6 +75,14 @@ def print_short(verdicts: Sequence[Verdict], console: Console) -> None:
         name = f"[{style}]{verdict.name}[/]"
         table.add_row(claim.figure, claim.name, name, verdict.because.replace("[", r"\["))
     console.print(table)
+
+
+def code_words(rows: Sequence[ArmRow]) -> str:
+    """A warning where runs were made by several versions of the code; else nothing."""
+    versions = {one for row in rows for one in row.code}
+    if len(versions) < 2:
+        return ""
+    return f" Runs were made by {len(versions)} versions of the code."
 
 
 def figure_title(figure: str) -> str:

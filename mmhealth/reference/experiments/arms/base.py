@@ -30,6 +30,13 @@ class Arm:
     """What to do with the environment before the trained policy is evaluated (a function that can
     be pickled); only for runs that are not recorded."""
 
+    def __post_init__(self) -> None:
+        if self.before_final is not None:
+            if self.audit or self.config.fixes.ess is not None:
+                raise ValueError(f"{self.name!r}: before_final is only for runs not recorded")
+            if not hasattr(self.before_final, "__qualname__"):
+                raise ValueError(f"{self.name!r}: before_final must be a function with a name")
+
     @property
     def slug(self) -> str:
         """The name as a folder."""

@@ -26,7 +26,10 @@ def _ordinary(baseline: TrainConfig, loop: Fixes) -> list[Arm]:
     hard = replace(loop, repair=replace(loop.repair, kind="hard_negative"))
     variations = {
         "ESS loop": (loop, "near misses into failed groups and a KL anchor, on alert"),
-        "hard negatives": (hard, "the loop with clear failures in place of near misses"),
+        "hard negatives": (
+            hard,
+            "the loop with clear failures, at their graded reward, in place of near misses",
+        ),
         "KL alone": (replace(loop, repair=None), "the loop without near misses"),
         "near misses alone": (
             replace(loop, ess=replace(loop.ess, kl_coef=0.0)),

@@ -46,12 +46,14 @@ class Verdict:
 
     claim: Claim
     criteria: tuple[Criterion, ...]
+    missing: tuple[str, ...] = ()
+    """Runs of the figure that were planned and are not there, in words."""
 
     @property
     def name(self) -> VerdictName:
         """All criteria hold, some do, none does; or one of them has too little data."""
         held = [one.holds for one in self.criteria if not one.stretch]
-        if not held or None in held:
+        if not held or None in held or self.missing:
             return "insufficient data"
         if all(held):
             return "reproduced"
@@ -61,9 +63,12 @@ class Verdict:
     def because(self) -> str:
         """What did not hold, or could not be told, with its figures; empty if all is well."""
         wanting = [one for one in self.criteria if not one.holds and not one.stretch]
-        return "; ".join(f"{one.what}: {one.measured}, bound {one.bound}" for one in wanting)
+        words = [f"{one.what}: {one.measured}, bound {one.bound}" for one in wanting]
+        if self.missing:
+            words.insert(0, f"runs are missing: {', '.join(self.missing)}")
+        return "; ".join(words)
 
 
-def judge(claim: Claim, results: Results) -> Verdict:
-    """Hold a claim against results."""
-    return Verdict(claim, tuple(claim.criteria(results)))
+def judge(claim: Claim, results: Results, missing: tuple[str, ...] = ()) -> Verdict:
+    """Hold a claim against results; with runs ``missing`` nothing is decided."""
+    return Verdict(claim, tuple(claim.criteria(results)), missing)

@@ -68,8 +68,7 @@ def _flight(results: Results) -> list[Criterion]:
 
 def _fled(results: Results, arm: str) -> dict[int, float]:
     """Share of serial or refused episodes in the last 20 steps."""
-    serial, refused = results.tail("4", arm, "serial"), results.tail("4", arm, "refused")
-    return {seed: serial[seed] + refused[seed] for seed in serial.keys() & refused.keys()}
+    return results.tail("4", arm, "retreat")
 
 
 def _soft(results: Results) -> list[Criterion]:

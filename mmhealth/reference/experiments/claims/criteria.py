@@ -9,6 +9,8 @@ from mmhealth.reference.experiments.statistics import Difference, paired, summar
 Values = Mapping[int, float]
 """By seed."""
 NO_DATA = "insufficient data"
+MARGIN = 0.1
+"""Success that *not worse* must rule out losing."""
 
 
 def mean_in(
@@ -71,13 +73,19 @@ def worse(what: str, arm: Values, other: Values) -> Criterion:
 
 
 def not_worse(what: str, arm: Values, other: Values) -> Criterion:
-    """The interval of the paired difference does not lie below 0 as a whole."""
+    """The interval of the paired difference reaches 0, and nowhere near `MARGIN` below it.
+
+    One that reaches both is too wide to tell.
+    """
     gap = paired(arm, other)
+    holds = None if gap is None else gap.not_worse
+    if holds and gap is not None and gap.low is not None and gap.low <= -MARGIN:
+        holds = None
     return Criterion(
         what=what,
         measured=describe_difference(gap),
-        bound="interval not entirely below 0",
-        holds=None if gap is None else gap.not_worse,
+        bound=f"interval not below 0, and above {-MARGIN:g}",
+        holds=holds,
     )
 
 

@@ -40,6 +40,12 @@ def _diagonal(results: Results) -> list[Criterion]:
         runs = results.of("5", arm)
         rates = [fmean(run.final(h) for run in runs.values()) for h in HORIZONS] if runs else []
         best = int(np.argmax(rates)) if rates else -1
+        near = {s: max(run.final(h) for h in _around(place)) for s, run in runs.items()}
+        far = {
+            s: max(run.final(h) for h in HORIZONS if h not in _around(place))
+            for s, run in runs.items()
+        }
+        criteria.append(better(f"{arm}: success in the band minus outside it", near, far))
         criteria.append(
             Criterion(
                 what=f"{arm}: horizon at which it does best (mean)",
@@ -54,6 +60,11 @@ def _diagonal(results: Results) -> list[Criterion]:
             )
         )
     return criteria
+
+
+def _around(place: int) -> tuple[int, ...]:
+    """A horizon and its neighbours."""
+    return HORIZONS[max(place - 1, 0) : place + 2]
 
 
 def _mixed(results: Results) -> list[Criterion]:

@@ -19,33 +19,35 @@ CRITICAL = 3
 """Failure modes that the baseline is to show."""
 
 
-def critical_modes(run: Result) -> set[str]:
-    """Failure modes of which the default policy raised a critical alert."""
+def _modes(run: Result) -> list[Mapping[str, Any]]:
+    """Failure modes that have not resolved at the end."""
+    return [mode for mode in run.content["audit"]["failure_modes"] if mode["active"]]
+
+
+def _critical(run: Result) -> set[str]:
     return {mode["name"] for mode in _modes(run) if mode["severity"] == "critical"}
 
 
-def _modes(run: Result) -> list[Mapping[str, Any]]:
-    judged = run.content["audit"]
-    return list(judged["failure_modes"]) if judged else []
+def _active(run: Result) -> set[str]:
+    return {mode["name"] for mode in _modes(run)}
 
 
-def _unhealthy(run: Result) -> set[str]:
-    """Failure modes with an alert that still fires at the end."""
-    return {mode["name"] for mode in _modes(run) if mode["active"]}
+def _audited(results: Results, arm: str) -> dict[int, Result]:
+    return {s: run for s, run in results.of(WORLD, arm).items() if run.content["audit"]}
 
 
 def _health(results: Results) -> list[Criterion]:
-    baseline, together = results.of(WORLD, "baseline"), results.of(WORLD, "all")
-    modes = {seed: critical_modes(run) for seed, run in baseline.items()}
+    baseline, together = _audited(results, "baseline"), _audited(results, "all")
+    modes = {seed: _critical(run) for seed, run in baseline.items()}
     names = sorted(set().union(*modes.values())) if modes else []
     cured = {
-        seed: not (modes[seed] & _unhealthy(run)) for seed, run in together.items() if seed in modes
+        seed: not (modes[seed] & _active(run)) for seed, run in together.items() if seed in modes
     }
     count = median(len(found) for found in modes.values()) if modes else 0
     listed = ", ".join(names) or "none"
     return [
         Criterion(
-            what="failure modes that are critical in the baseline (median over seeds)",
+            what="failure modes critical at the end of the baseline (median over seeds)",
             measured=f"{count:g} ({listed})" if modes else NO_DATA,
             bound=f"at least {CRITICAL}",
             holds=None if len(modes) < 2 else count >= CRITICAL,

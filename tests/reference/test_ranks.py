@@ -52,6 +52,13 @@ def rows_of(run_dir: Path) -> dict[str, pl.DataFrame]:
     }
 
 
+def test_ranks_whose_episodes_end_at_different_turns(script, tmp_path):
+    launch(script, "F4", "soft", tmp_path, 4, 0)
+    run = open_run(tmp_path)
+    data = [run.step_data(step) for step in range(4)]
+    assert all(one is not None and one.complete and len(one.ranks) == 2 for one in data)
+
+
 @pytest.mark.parametrize(("environment", "name"), [("F2", "unified")])
 def test_ranks_share_the_batch_and_resume_to_the_bit(environment, name, script, tmp_path):
     launch(script, environment, name, tmp_path / "whole", 6, 0)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mmhealth.errors import RunError
-from mmhealth.reference import ENVIRONMENTS, StepLog, preset, train
+from mmhealth.interventions import EssAdaptive
+from mmhealth.reference import ENVIRONMENTS, StepLog, Trainer, preset, train
 from mmhealth.runlog import open_run
 
 CURABLE = [name for name in ENVIRONMENTS if name != "modalities"]
@@ -176,3 +177,33 @@ def test_writes_a_run_that_can_be_read(logs_of, small, alarm, tmp_path):
     solved = [log.evaluations[0].successes for log in logs]
     assert run.evaluations["successes"].to_list() == solved
     assert run.evaluations["train_horizons"].to_list() == [[1]] * 5
+
+
+@pytest.mark.parametrize("fix", ["ess", "unified"])
+def test_refuses_a_fix_that_would_do_nothing(small, fix):
+    fixes = preset("F2", fix).fixes
+    config = dataclasses.replace(small("F4"), fixes=fixes)
+    control = EssAdaptive(fixes.ess) if fixes.ess else None
+    with pytest.raises(ValueError, match=f"to_go.*{fix}"):
+        Trainer(config, 0, control)
+
+
+def test_refuses_the_ess_loop_without_a_controller(small):
+    with pytest.raises(ValueError, match="controller"):
+        Trainer(small("F2", "ess"), 0)
+
+
+def test_a_group_has_one_horizon(small):
+    trainer = Trainer(small("orchestrator", "mixed"), 0)
+    episodes, _ = trainer.sample(0)
+    drawn = {(int(p), int(h)) for p, h in zip(episodes.prompt, episodes.horizon, strict=True)}
+    assert len(drawn) == trainer.environment.prompts
+    assert len({h for _, h in drawn}) > 1
+
+
+def test_logs_what_schedules_and_bonuses_weigh(small):
+    staged = Trainer(small("F1", "staged"), 0).step(0)
+    assert staged.scalars["reward_weight_verifiable"] == 1.0
+    assert staged.scalars["reward_weight_preference"] == 0.0
+    soft = Trainer(small("F4", "soft"), 0).step(0)
+    assert soft.scalars["beta_load"] == preset("F4", "soft").fixes.constraints[0].beta0

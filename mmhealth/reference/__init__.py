@@ -2,9 +2,10 @@
 
 from mmhealth.reference.config import Fixes, FloorConfig, LoopConfig, RepairConfig, TrainConfig
 from mmhealth.reference.environment import Environment, EnvironmentConfig, Outcome, Play, Turn
-from mmhealth.reference.loop import Evaluation, StepLog, Trainer
+from mmhealth.reference.loop import Trainer
 from mmhealth.reference.policy import Policy
 from mmhealth.reference.presets import ENVIRONMENTS, PRESETS, preset
+from mmhealth.reference.steplog import Evaluation, StepLog
 from mmhealth.reference.train import TrainResult, train
 
 __all__ = [

@@ -1,6 +1,5 @@
 """The training loop: policy gradient on rollouts, with whatever fixes are switched on."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,50 +22,15 @@ from mmhealth.reference.contributions import Contributions
 from mmhealth.reference.describe import Columns, describe
 from mmhealth.reference.environment import Environment, Outcome
 from mmhealth.reference.episodes import Episodes
-from mmhealth.reference.late import LateRewards, LateValues
+from mmhealth.reference.late import LateRewards
 from mmhealth.reference.policy import Policy, sequence_log_prob
 from mmhealth.reference.ranks import Ranks
 from mmhealth.reference.repair import remember, repair
 from mmhealth.reference.rewards import RewardComposer
 from mmhealth.reference.rollout import roll_out
+from mmhealth.reference.steplog import Evaluation, StepLog
 from mmhealth.reference.tasks import Tasks
 from mmhealth.reference.trajectories import Trajectories, concatenate, judged
-
-
-@dataclass(kw_only=True, slots=True)
-class Evaluation:
-    """Held-out episodes at one horizon."""
-
-    horizon: int
-    """Budget of turns."""
-    episodes: int
-    """Episodes played."""
-    successes: int
-    """Those that were solved."""
-    train_horizons: list[int]
-    """Horizons that the policy is trained at."""
-
-
-@dataclass(kw_only=True, slots=True)
-class StepLog:
-    """Everything a step has to say; `mmhealth.reference.recording` writes it down."""
-
-    step: int
-    """The step."""
-    trajectories: Columns
-    """Columns of the trajectories table: sampled rows, then injected ones."""
-    updates: list[Columns]
-    """Columns of the updates table, one part an update."""
-    scalars: dict[str, float]
-    """Further numbers of the step."""
-    evaluations: list[Evaluation] = field(default_factory=list)
-    """Held-out evaluations after the step."""
-    late: list[LateValues] = field(default_factory=list)
-    """Reward components of earlier steps that became known."""
-    control: str = "ess_adaptive"
-    """Who anchors and repairs: ``ess_adaptive`` or ``unified``."""
-    switched: bool | None = None
-    """True: the control came on in this step; False: it went off; None: no change."""
 
 
 class Trainer:

@@ -1,6 +1,6 @@
 """Writes what the loop says of a step to the run directory."""
 
-from mmhealth.reference.loop import StepLog
+from mmhealth.reference.steplog import StepLog
 from mmhealth.runlog import Recorder
 
 GRAD_NORM = (

@@ -17,9 +17,10 @@ from mmhealth.errors import RunError
 from mmhealth.interventions import EssAdaptive
 from mmhealth.reference import checkpoint
 from mmhealth.reference.config import TrainConfig
-from mmhealth.reference.loop import Evaluation, StepLog, Trainer
+from mmhealth.reference.loop import Trainer
 from mmhealth.reference.presets import preset as make_preset
 from mmhealth.reference.ranks import Ranks, joined
+from mmhealth.reference.steplog import Evaluation, StepLog
 
 
 class AlertSource(Protocol):

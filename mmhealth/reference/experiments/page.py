@@ -30,8 +30,8 @@ _CLASSES = {
     "insufficient data": "insufficient",
 }
 _MORE_STYLE = """
-figure { margin-bottom: 1rem; } .scroll td { min-width: 7rem; white-space: normal; }
-.scroll td:first-child { min-width: 12rem; }
+figure { margin-bottom: 1rem; } .wide td { min-width: 7rem; white-space: normal; }
+.wide td:first-child { min-width: 12rem; }
 """
 
 
@@ -136,10 +136,11 @@ def _block(drawing: Drawing) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    kind = "scroll wide" if len(head) > 3 else "scroll"
     cells = "".join(f'<th scope="col">{name}</th>' for name in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return (
-        '<div class="scroll" tabindex="0"><table><thead><tr>'
+        f'<div class="{kind}" tabindex="0"><table><thead><tr>'
         f"{cells}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

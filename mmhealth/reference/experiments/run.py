@@ -20,7 +20,8 @@ from mmhealth.reference.experiments.results import (
     write_atomically,
 )
 from mmhealth.reference.experiments.series import Series
-from mmhealth.reference.loop import Evaluation, StepLog, Trainer
+from mmhealth.reference.loop import Trainer
+from mmhealth.reference.steplog import Evaluation, StepLog
 from mmhealth.reference.train import train
 
 

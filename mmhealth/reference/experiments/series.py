@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmhealth.estimators import ess, gini, signal_log_weights, top_share
-from mmhealth.reference.loop import StepLog
+from mmhealth.reference.steplog import StepLog
 
 Array = npt.NDArray[Any]
 TOP = 0.05

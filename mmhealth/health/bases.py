@@ -12,6 +12,8 @@ from mmhealth.runlog import StepData
 Basis = Literal["weight", "signal", "contribution"]
 BASES: tuple[Basis, ...] = ("weight", "signal", "contribution")
 
+_ROUNDING = 1e-6
+"""Nats that a weight may be off its logarithm for having been stored as float32."""
 ON_POLICY = "on-policy: all log weights are 0, so the weight ESS is 100 % by construction"
 
 
@@ -68,7 +70,9 @@ class Level:
         logs = used.log()
         if self.loss_ratio == "geometric":
             logs = logs * pl.Series(np.maximum(self.lengths(rows), 1))
-        return Rows(frame.with_columns(log_weight=logs), rows.what)
+        raw = frame["log_weight"].cast(pl.Float64)
+        untouched = ((logs - raw).abs() <= _ROUNDING).fill_null(False)
+        return Rows(frame.with_columns(log_weight=raw.zip_with(untouched, logs)), rows.what)
 
     def ess(self, rows: Rows) -> Measured:
         """Weight ESS as a fraction, at the loss's own level."""

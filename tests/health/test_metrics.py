@@ -207,3 +207,29 @@ def test_a_reward_of_0_or_1_serves_as_success(tmp_path: Path) -> None:
     assert row["reasons"]["success_rate"] == (
         "success is not logged, and the reward is not only 0 or 1"
     )
+
+
+def test_the_update_is_measured_with_the_weight_the_loss_multiplied(tmp_path: Path) -> None:
+    raw = np.array([0.0, 0.1, -0.2, 9.0])
+    used = np.exp([0.0, 0.1, -0.2, 0.5])
+    columns = {
+        "advantage": np.array([1.0, -1.0, 2.0, 1.0]),
+        "log_weight": raw,
+        "weight_used": used,
+        "role": ["used", "replaced", "used", "injected"],
+    }
+    row = timeline_row(tmp_path, columns, loss_ratio="sequence")
+    trained = [0, 2, 3]
+    signal = [used[i] * abs(columns["advantage"][i]) for i in trained]
+    assert row["ess_signal_update"] == pytest.approx(plain_ess(signal), rel=1e-12)
+    assert row["ess_weight_update"] == pytest.approx(plain_ess([used[i] for i in trained]))
+    sampled = [math.exp(raw[i]) for i in (0, 1, 2)]
+    assert row["ess_weight"] == pytest.approx(plain_ess(sampled), rel=1e-12)
+
+
+def test_a_weight_that_was_only_rounded_changes_nothing(tmp_path: Path, batch: Any) -> None:
+    columns = batch(3)
+    rounded = np.exp(columns["log_weight"]).astype(np.float32)
+    row = timeline_row(tmp_path, columns | {"weight_used": rounded})
+    assert row["ess_signal_update"] == row["ess_signal"]
+    assert row["ess_weight_update"] == row["ess_weight"]

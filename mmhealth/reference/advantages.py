@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mmhealth.interventions import advantages_within_horizon
 from mmhealth.reference.config import AdvantageKind
 from mmhealth.reference.episodes import Episodes
 from mmhealth.reference.trajectories import Trajectories
@@ -15,6 +16,12 @@ def reference_key(kind: AdvantageKind, episodes: Episodes) -> Tensor:
     if kind == "horizon":
         return episodes.horizon
     return torch.zeros_like(episodes.prompt)
+
+
+def within_horizon(reward: Tensor, horizon: Tensor) -> Tensor:
+    """(rows,) advantages of sampled rows, standardised among those of the same horizon."""
+    values = advantages_within_horizon(reward.double().numpy(), horizon.numpy())
+    return torch.as_tensor(values, dtype=torch.float32)
 
 
 def advantages(

@@ -68,8 +68,7 @@ class BackwardPass:
         parts = min(self._loop.microbatches, max(count, 1))
         order = torch.arange(count) if parts == 1 else torch.argsort(episodes.length, stable=True)
         for at in order.chunk(parts):
-            part = episodes.rows(at) if parts > 1 else episodes
-            part = part.trimmed() if parts > 1 else part
+            part = episodes.trimmed(at) if parts > 1 else episodes
             with self._meter.step(trajectories=len(at)) as norms:
                 log_probs = self._policy(part.observations, part.allowed)
                 log_prob = sequence_log_prob(log_probs, part.actions, part.valid)

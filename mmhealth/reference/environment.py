@@ -6,6 +6,7 @@ decisions of it at once (none of them sees another's outcome) and hands them to 
 make the length of a trajectory, its log-probability and its entropy.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,14 +19,33 @@ class Turn:
     """One turn of all episodes of a batch."""
 
     observations: Tensor
-    """(rows, decisions, features) float32."""
+    """(rows, decisions, features) float32, or with ``kind`` (kinds, features)."""
     valid: Tensor
     """(rows, decisions) bool: the decision is really made; False where the episode has ended."""
     allowed: Tensor | None = None
-    """(rows, decisions, choices) bool: what may be chosen; None: everything."""
+    """(rows, decisions, choices) bool, or with ``kind`` (kinds, choices): what may be chosen; None:
+    everything."""
+    kind: Tensor | None = None
+    """(rows, decisions) int64: where decisions repeat, the line of ``observations`` and ``allowed``
+    that each of them sees. The policy is then asked once a line."""
     strategic: bool = False
     """Whether these decisions pick *what* to do (a tool, a plan) and not how to spell it: the
     entropy of strategic decisions is logged on its own, and the entropy floor holds only there."""
+
+    def ask(self, policy: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
+        """(decisions, choices) log-probabilities of the valid decisions, row after row."""
+        if self.kind is not None:
+            return policy(self.observations, self.allowed)[self.kind[self.valid]]
+        allowed = None if self.allowed is None else self.allowed[self.valid]
+        return policy(self.observations[self.valid], allowed)
+
+    def spread(self) -> tuple[Tensor, Tensor | None]:
+        """Observations and what is allowed, decision by decision."""
+        if self.kind is None:
+            return self.observations, self.allowed
+        return self.observations[self.kind], (
+            None if self.allowed is None else self.allowed[self.kind]
+        )
 
 
 @dataclass(kw_only=True, slots=True)

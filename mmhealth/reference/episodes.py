@@ -52,16 +52,14 @@ class Episodes:
             values[name] = None if part is None else part[chosen]
         return Episodes(**values)
 
-    def trimmed(self) -> "Episodes":
-        """The same rows without the decisions that are valid in none of them."""
-        used = self.valid.any(0).nonzero().flatten()
-        if len(used) == self.valid.shape[1]:
-            return self
+    def trimmed(self, at: Tensor) -> "Episodes":
+        """The rows at the indices ``at``, without the decisions that are valid in none of them."""
+        used = self.valid[at].any(0).nonzero().flatten()
         used = used if len(used) else torch.zeros(1, dtype=torch.int64)
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name in _WIDE:
-            if values[name] is not None:
-                values[name] = values[name][:, used]
+        for name, part in values.items():
+            if part is not None:
+                values[name] = part[at[:, None], used] if name in _WIDE else part[at]
         return Episodes(**values)
 
 

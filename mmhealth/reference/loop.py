@@ -13,7 +13,7 @@ from mmhealth.interventions import (
     NearMissReserve,
     minimum_variance_baseline,
 )
-from mmhealth.reference.advantages import advantages, reference_key, to_go
+from mmhealth.reference.advantages import advantages, reference_key, to_go, within_horizon
 from mmhealth.reference.backward import BackwardPass, Terms
 from mmhealth.reference.batch import Batch, padded
 from mmhealth.reference.behavior import BehaviorPolicy
@@ -27,7 +27,7 @@ from mmhealth.reference.policy import Policy, sequence_log_prob
 from mmhealth.reference.ranks import Ranks
 from mmhealth.reference.repair import remember, repair
 from mmhealth.reference.rewards import RewardComposer
-from mmhealth.reference.rollout import roll_out
+from mmhealth.reference.rollout import outcome_of, roll_out
 from mmhealth.reference.steplog import Evaluation, StepLog
 from mmhealth.reference.tasks import Tasks
 from mmhealth.reference.trajectories import Trajectories, concatenate, judged
@@ -100,7 +100,7 @@ class Trainer:
             updates.append(columns)
             losses.append(loss)
         if self.config.fixes.repair is not None:
-            remember(self.reserve, batch.rows.rows(~batch.injected), self.repair)
+            remember(self.reserve, batch.rows, ~batch.injected, self.repair)
         return StepLog(
             step=step,
             trajectories=trajectories,
@@ -134,10 +134,16 @@ class Trainer:
         solved, start, size = 0, 0, _FEWEST
         while start < len(prompt):
             at = slice(start, start + size)
-            played, outcome = self._roll_out(self.policy, "evaluations", prompt[at], budget[at])
+            outcome, decisions = outcome_of(
+                self.policy,
+                self.environment,
+                prompt=prompt[at],
+                horizon=budget[at],
+                generator=self._streams["evaluations"],
+            )
             solved += int(outcome.success.sum())
             start += size
-            size = max(_FEWEST, _DECISIONS // played.valid.shape[1])
+            size = max(_FEWEST, _DECISIONS // decisions)
         return Evaluation(
             horizon=horizon,
             episodes=len(prompt),
@@ -224,10 +230,13 @@ class Trainer:
             took_place, _ = self.ranks.whole(pad(played, (0, most - turns)) > 0)
             advantage = to_go(whole, took_place)[mine, :turns]
             return Batch(rows=rows, advantage=advantage, replaced=nothing, injected=nothing)
-        sampled_reward, _ = self.ranks.whole(rows.reward)
+        sampled_reward, mine = self.ranks.whole(rows.reward)
         sampled_key, _ = self.ranks.whole(reference_key(kind, episodes))
-        baseline = self._minimum_variance(rows) if self.config.fixes.minimum_variance else None
-        advantage = advantages(kind, rows, sampled_reward, sampled_key, baseline)
+        if kind == "horizon":
+            advantage = within_horizon(sampled_reward, sampled_key)[mine]
+        else:
+            baseline = self._minimum_variance(rows) if self.config.fixes.minimum_variance else None
+            advantage = advantages(kind, rows, sampled_reward, sampled_key, baseline)
         advantage = self._contributions.normalise(rows, advantage, self._log_weight(episodes))
         self._switch(step)
         if not self._replay:
@@ -320,6 +329,11 @@ def _check(loop: LoopConfig, fixes: Fixes, controller: EssAdaptive | None) -> No
         raise ValueError("the ESS loop needs a controller: mmhealth.interventions.EssAdaptive")
     if fixes.repair is not None and fixes.bucket is not None:
         raise ValueError("bucket has no scale for rows from a reserve: leave out bucket or repair")
+    if loop.advantage == "horizon" and (fixes.repair is not None or fixes.minimum_variance):
+        raise ValueError(
+            "advantage 'horizon' is of sampled rows alone, against the mean of their horizon: "
+            "leave out repair and minimum_variance"
+        )
     if loop.advantage == "to_go":
         names = ("ess", "repair", "variance", "bucket", "minimum_variance", "unified")
         if given := [name for name in names if getattr(fixes, name)]:

@@ -25,13 +25,15 @@ def near_misses(rows: Trajectories, config: RepairConfig) -> Tensor:
     return (spare >= -config.below) & (spare <= config.above)
 
 
-def remember(reserve: NearMissReserve, rows: Trajectories, config: RepairConfig) -> None:
-    """Put what is worth keeping among ``rows`` into the reserve, in row order."""
+def remember(
+    reserve: NearMissReserve, rows: Trajectories, sampled: Tensor, config: RepairConfig
+) -> None:
+    """Put what is worth keeping into the reserve, in row order; ``sampled`` is (rows,) bool."""
     if config.kind == "near_miss":
         worth = near_misses(rows, config)
     else:
         worth = rows.score <= rows.need - (rows.need - 2).clamp(min=2)
-    kept = rows.rows(worth)
+    kept = rows.rows(worth & sampled)
     scores = zip(kept.score.tolist(), kept.need.tolist(), strict=True)
     sides: list[Side | None] = ["failed"] * len(kept)
     if config.kind == "near_miss":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmhealth.interventions import ConstraintTable, ReliabilitySchedule, StagedObjectives
+from mmhealth.interventions.composition import compose
 from mmhealth.reference.config import TrainConfig
 from mmhealth.reference.environment import Outcome
 from mmhealth.reference.late import LateValues
@@ -85,24 +86,21 @@ class RewardComposer:
 
     def compose(self, step: int, outcome: Outcome, known: Mapping[str, Tensor]) -> Tensor:
         """Reward of the rows; ``known`` are the components with NaN where they are pending."""
-        weights = self.weights(step)
+        weights = {name: self.weights(step).get(name, 1.0) for name in known}
+        every = sum(weights.values())
         wide = any(part.ndim == 2 for part in (*known.values(), *outcome.distances.values()))
-        total, present, every = torch.zeros(()), torch.zeros(()), 0.0
-        for name, values in known.items():
-            weight = weights.get(name, 1.0)
-            is_known = ~values.isnan()
-            total = total + _at_the_end(weight * values.nan_to_num(), outcome, wide)
-            present = present + weight * _all_turns(is_known)
-            every += weight
-        if every > 0 and bool((present <= 0).any()):
+        parts = {name: _at_the_end(values, outcome, wide) for name, values in known.items()}
+        shape = next(iter(parts.values())).shape
+        if not every > 0:
+            return torch.zeros(shape) + self._constraints(step, outcome)
+        columns = {name: part.flatten().double().numpy() for name, part in parts.items()}
+        total = torch.as_tensor(every * compose(weights, columns)).view(shape)
+        if bool(total.isnan().any()):
             raise ValueError(
                 f"step {step}: some rows have no reward yet, every component that has a weight is "
                 "pending; give weight to one that is known at once"
             )
-        if bool((present < every).any()) and every > 0:
-            scale = every / present.clamp(min=1e-12)
-            total = total * (scale[:, None] if total.ndim == 2 else scale)
-        return total + self._constraints(step, outcome)
+        return total.float() + self._constraints(step, outcome)
 
     def _constraints(self, step: int, outcome: Outcome) -> Tensor:
         if self._soft is not None:
@@ -129,7 +127,3 @@ def _at_the_end(values: Tensor, outcome: Outcome, wide: bool) -> Tensor:
     spread = torch.zeros(len(values), turns)
     spread[:, -1] = values
     return spread
-
-
-def _all_turns(known: Tensor) -> Tensor:
-    return (known if known.ndim == 1 else known.all(1)).float()

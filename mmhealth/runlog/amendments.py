@@ -51,16 +51,19 @@ def empty_amendments() -> pl.DataFrame:
     return pl.DataFrame(schema={**schema, "rank": pl.Int64, "attempt": pl.Int64})
 
 
-def by_step(amendments: pl.DataFrame, commits: Commits) -> dict[int, pl.DataFrame]:
-    """Late values of all attempts by the step they fill.
-
-    Their column ``attempt`` becomes the owner of the row: the attempt whose row of that step stood
-    when the value was written.
+def owned(amendments: pl.DataFrame, commits: Commits) -> pl.DataFrame:
+    """The usable ones; their column ``attempt`` becomes the owner of the row that each one fills:
+    the attempt whose row of that step stood when the value was written.
     """
     frame = usable_amendments(amendments)
     if frame.is_empty():
-        return {}
+        return empty_amendments()
     owners = [commits.owner(a, s) for a, s in frame.select("attempt", "step").rows()]
-    frame = frame.with_columns(attempt=pl.Series(owners, dtype=pl.Int64))
+    return frame.with_columns(attempt=pl.Series(owners, dtype=pl.Int64))
+
+
+def by_step(amendments: pl.DataFrame, commits: Commits) -> dict[int, pl.DataFrame]:
+    """Late values of all attempts, `owned`, by the step they fill."""
+    frame = owned(amendments, commits)
     parts = frame.partition_by("step", as_dict=True, maintain_order=True)
     return {int(step): part for (step,), part in parts.items()}

@@ -10,7 +10,7 @@ import pyarrow as pa
 from mmhealth.runlog.commits import Commit, Commits, StepKey
 from mmhealth.runlog.layout import Writer, list_writers, writer_path
 from mmhealth.runlog.scan import Key, TableScan
-from mmhealth.runlog.stepdata import to_frame, with_writer
+from mmhealth.runlog.stepdata import stack, to_frame, with_writer
 from mmhealth.schema import TABLES
 
 
@@ -29,6 +29,7 @@ class Holdings:
         self.changed: set[StepKey] = set()
         """Steps whose data changed since somebody cleared this."""
         self._owners: dict[tuple[str, Key], StepKey] = {}
+        self._late: dict[int, list[tuple[Key, pl.DataFrame]]] = {}
 
     def refresh(self) -> bool:
         """Read what is new; say whether there was anything. Commits come first: what they speak
@@ -43,11 +44,12 @@ class Holdings:
 
     def frame(self, table: str) -> pl.DataFrame:
         """All rows of a table, committed or not, in order of attempt, rank and number."""
-        batches = sorted(
-            self.batches[table].items(),
-            key=lambda item: (item[0].writer.attempt, item[0].writer.rank, item[0].seq),
-        )
+        batches = sorted(self.batches[table].items(), key=_age)
         return to_frame([with_writer(rows, key.writer) for key, rows in batches])
+
+    def late_frame(self, step: int) -> pl.DataFrame:
+        """Amendments of a step, in order of attempt, rank and number."""
+        return stack([rows for _, rows in sorted(self._late.get(step, ()), key=_age)])
 
     def committed_frame(self, table: str, keys: list[StepKey]) -> pl.DataFrame:
         """Rows of these steps, in order of step, rank, and as logged."""
@@ -72,7 +74,12 @@ class Holdings:
             if step_key := self._owners.get((table, key)):
                 self.changed.add(step_key)
         elif table == "amendments":
-            late = set(rows["step"].to_pylist())
+            frame = to_frame([with_writer(rows, key.writer)])
+            late = {
+                step: part for (step,), part in frame.partition_by("step", as_dict=True).items()
+            }
+            for step, part in late.items():
+                self._late.setdefault(step, []).append((key, part))
             self.changed |= {step for step in self.commits.by_step if step.step in late}
 
     def _read_writers(self) -> bool:
@@ -94,3 +101,9 @@ class Holdings:
                 if start is not None:
                     self.commits.declare_start(writer.attempt, start)
         return new
+
+
+def _age(item: tuple[Key, Any]) -> tuple[int, int, int]:
+    """Order of what writers wrote: attempt, rank, number."""
+    key = item[0]
+    return key.writer.attempt, key.writer.rank, key.seq

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from mmhealth.errors import RunError, RunNotFoundError, SchemaVersionError
-from mmhealth.runlog.amendments import amend, by_step, empty_amendments, usable_amendments
+from mmhealth.runlog.amendments import amend, empty_amendments, owned, usable_amendments
 from mmhealth.runlog.commits import StepKey
 from mmhealth.runlog.holdings import Holdings
 from mmhealth.runlog.layout import RUN_FILE
@@ -78,7 +78,7 @@ class Run:
         """Read what is new; say whether there was anything."""
         new = self._held.refresh()
         if new:
-            for name in (*TABLES, "_amendments_by_step"):
+            for name in TABLES:
                 self.__dict__.pop(name, None)
         return new
 
@@ -113,9 +113,7 @@ class Run:
     def trajectories(self) -> pl.DataFrame:
         """Sampled and injected trajectories, late values filled in."""
         sampled = self._committed("trajectories")
-        if self.amendments.is_empty():
-            return sampled
-        return amend(sampled, pl.concat(self._amendments_by_step.values()))
+        return amend(sampled, owned(self._held.frame("amendments"), self._held.commits))
 
     @cached_property
     def updates(self) -> pl.DataFrame:
@@ -157,14 +155,9 @@ class Run:
             key,
             self._held.commits.by_step[key],
             self._held.batches,
-            self._amendments_by_step.get(key.step, empty_amendments()),
+            owned(self._held.late_frame(key.step), self._held.commits),
             ranks_expected=self._held.commits.ranks_expected(key),
         )
-
-    @cached_property
-    def _amendments_by_step(self) -> dict[int, pl.DataFrame]:
-        """Late values of all attempts; ``attempt`` is the owner of the row that each one fills."""
-        return by_step(self._held.frame("amendments"), self._held.commits)
 
     def _committed(self, table: str) -> pl.DataFrame:
         return self._held.committed_frame(table, self._held.commits.visible())

@@ -92,7 +92,13 @@ def with_writer(batch: pa.Table, writer: Any) -> pa.Table:
 
 def to_frame(parts: list[pa.Table]) -> pl.DataFrame:
     """Batches one below the other; what one lacks is null, and types widen."""
-    frames = [frame for part in parts if isinstance(frame := pl.from_arrow(part), pl.DataFrame)]
+    return stack(
+        [frame for part in parts if isinstance(frame := pl.from_arrow(part), pl.DataFrame)]
+    )
+
+
+def stack(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """Frames one below the other, as `to_frame` does."""
     if not frames:
         return pl.DataFrame()
     return pl.concat(frames, how="diagonal_relaxed", rechunk=True)

@@ -13,7 +13,7 @@ def environment(seed: int = 0, **knobs) -> MajorityRule:
 def played(env: MajorityRule, prompt, actions):
     play = env.play(prompt, torch.ones(len(prompt)), torch.Generator())
     turn = play.turn()
-    assert torch.equal(turn.observations, env.observations[prompt])
+    assert torch.equal(turn.spread()[0], env.observations[prompt])
     play.act(actions)
     assert play.turn() is None
     return play.outcome()

@@ -37,10 +37,11 @@ def test_outcome_is_that_of_a_loop_over_rows_and_tokens():
     episodes.act(actions)
     assert episodes.turn() is None
     outcome = episodes.outcome()
+    seen, _ = turn.spread()
     for row in range(48):
         tool, argument = [], []
         for token in range(int(turn.valid[row].sum())):
-            features = turn.observations[row, token].tolist()
+            features = seen[row, token].tolist()
             modality = features[3:5].index(1.0)
             assert MODALITIES[modality] == outcome.columns["modality"][row]
             action = int(actions[row, token])
@@ -71,7 +72,7 @@ def test_tokens_beyond_the_length_do_not_exist():
     _, episodes = opened(env, 32)
     turn = episodes.turn()
     assert torch.equal(turn.valid.sum(1), episodes.length)
-    assert turn.observations[~turn.valid].abs().sum() == 0
+    assert turn.spread()[0][~turn.valid].abs().sum() == 0
     outcomes = []
     for wrong in (0, 1):
         again = env.play(

@@ -26,8 +26,9 @@ def guess(turn, number: int, env: Orchestrator, prompt, generator) -> torch.Tens
     """Random choices, right more often than not where there is a right one."""
     rows, decisions = turn.valid.shape
     weights = torch.ones(rows, decisions, 6)
-    if turn.allowed is not None:
-        weights = turn.allowed.float()
+    _, allowed = turn.spread()
+    if allowed is not None:
+        weights = allowed.float()
     else:
         weights[:, :, REFUSE] = 0.05
     drawn = torch.multinomial(weights.reshape(-1, 6), 1, generator=generator)
@@ -141,7 +142,7 @@ def test_nobody_acts_beyond_the_budget_or_after_the_end():
     for now, (turn, order) in enumerate(zip(turns[2:], actions[2:], strict=True), 2):
         refused = turn.valid[:, 0] & (order[:, 0] == REFUSE)
         assert not bool(played[refused, now + 1 :].any())
-        assert not bool(turn.observations[~turn.valid].any())
+        assert not bool(turn.spread()[0][~turn.valid].any())
 
 
 def test_what_goes_beyond_the_limit_is_cut_off():

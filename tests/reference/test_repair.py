@@ -33,7 +33,7 @@ def rows(environment: MajorityRule, prompt: int, scores: list[int]) -> Trajector
     episodes = Episodes(
         prompt=asked,
         horizon=torch.ones(count),
-        observations=turn.observations,
+        observations=turn.spread()[0],
         allowed=None,
         valid=turn.valid,
         strategic=torch.zeros_like(turn.valid),
@@ -47,6 +47,11 @@ def rows(environment: MajorityRule, prompt: int, scores: list[int]) -> Trajector
     return judged(episodes, outcome, outcome.rewards["task"])
 
 
+def keep(reserve: NearMissReserve, past: Trajectories, config: RepairConfig) -> None:
+    """Remember rows that were all sampled."""
+    remember(reserve, past, torch.ones(len(past), dtype=torch.bool), config)
+
+
 def batch(environment: MajorityRule) -> Trajectories:
     """Prompt 0 fails, prompt 1 is mixed, prompt 2 is solved."""
     parts = [[1, 2, 4, 0], [2, 5, 6, 9], [8, 9, 10, 7]]
@@ -56,7 +61,7 @@ def batch(environment: MajorityRule) -> Trajectories:
 def filled(environment: MajorityRule) -> NearMissReserve:
     reserve = NearMissReserve(8)
     for prompt in range(3):
-        remember(reserve, rows(environment, prompt, [3, 5, 6, 4, 9, 1]), RepairConfig())
+        keep(reserve, rows(environment, prompt, [3, 5, 6, 4, 9, 1]), RepairConfig())
     return reserve
 
 
@@ -74,14 +79,14 @@ def test_only_near_misses_are_remembered(environment):
 def test_hard_negatives_are_clear_failures(environment):
     reserve = NearMissReserve(8)
     past = rows(environment, 0, [3, 5, 2, 4, 9, 1])
-    remember(reserve, past, RepairConfig(kind="hard_negative"))
+    keep(reserve, past, RepairConfig(kind="hard_negative"))
     assert scores_of(reserve.take(0, "failed", 9)) == [1, 2]
     assert not reserve.take(0, "succeeded", 9)
 
 
 def test_of_one_step_only_the_newest_are_remembered(environment):
     reserve = NearMissReserve(2)
-    remember(reserve, rows(environment, 0, [3, 4, 3, 4, 4]), RepairConfig())
+    keep(reserve, rows(environment, 0, [3, 4, 3, 4, 4]), RepairConfig())
     assert scores_of(reserve.take(0, "failed", 9)) == [4, 4]
 
 
@@ -100,7 +105,7 @@ def test_a_failed_group_gets_narrow_successes(environment):
 def test_an_injected_episode_is_the_one_that_was_played(environment):
     past = rows(environment, 0, [6])
     reserve = NearMissReserve(8)
-    remember(reserve, past, RepairConfig())
+    keep(reserve, past, RepairConfig())
     _, near = repair(batch(environment), reserve, RepairConfig())
     assert near is not None
     for name in Episodes.__slots__:
@@ -123,7 +128,7 @@ def test_solved_groups_get_failures_only_when_asked(environment):
 
 def test_without_successes_narrow_failures_come_with_a_graded_reward(environment):
     reserve = NearMissReserve(8)
-    remember(reserve, rows(environment, 0, [3, 4]), RepairConfig())
+    keep(reserve, rows(environment, 0, [3, 4]), RepairConfig())
     _, near = repair(batch(environment), reserve, RepairConfig())
     assert near is not None
     assert near.success.tolist() == [False, False]
@@ -167,3 +172,10 @@ def test_columns_name_who_was_swapped(environment):
     assert columns["behavior_lag"].tolist() == [6] * 14
     near_misses = [False, False, True, False, False, True, True, False, *[False] * 4, True, True]
     assert columns["near_miss"].tolist() == near_misses
+
+
+def test_rows_from_the_reserve_do_not_enter_it_again(environment):
+    reserve = NearMissReserve(8)
+    sampled = torch.tensor([True, False])
+    remember(reserve, rows(environment, 0, [4, 4]), sampled, RepairConfig())
+    assert len(reserve) == 1

@@ -188,6 +188,12 @@ def test_refuses_a_fix_that_would_do_nothing(small, fix):
         Trainer(config, 0, control)
 
 
+def test_refuses_rows_from_a_reserve_beside_advantages_within_a_horizon(small):
+    config = dataclasses.replace(small("F5"), fixes=preset("F2", "unified").fixes)
+    with pytest.raises(ValueError, match=r"horizon.*repair"):
+        Trainer(config, 0)
+
+
 def test_refuses_the_ess_loop_without_a_controller(small):
     with pytest.raises(ValueError, match="controller"):
         Trainer(small("F2", "ess"), 0)

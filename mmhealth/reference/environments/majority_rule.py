@@ -115,10 +115,11 @@ class Answering:
         """The only turn."""
         if self._actions is not None:
             return None
-        observations = self._world.observations[self._prompt]
+        prompts, slots, _ = self._world.observations.shape
         return Turn(
-            observations=observations,
-            valid=torch.ones(observations.shape[:2], dtype=torch.bool),
+            observations=self._world.observations.flatten(0, 1),
+            kind=torch.arange(prompts * slots).view(prompts, slots)[self._prompt],
+            valid=torch.ones(len(self._prompt), slots, dtype=torch.bool),
         )
 
     def act(self, actions: Tensor) -> None:

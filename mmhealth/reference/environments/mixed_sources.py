@@ -101,6 +101,7 @@ class MixedSources:
         self.modality = permutation(config.prompts) % len(MODALITIES)
         self._place = permutation(config.prompts)
         self.source = self._judges(config.mixture)
+        self.kinds = self._kinds()
 
     def advance(self, step: int, steps: int) -> None:
         """Let the mixture be the later one once its time has come."""
@@ -113,6 +114,22 @@ class MixedSources:
     def play(self, prompt: Tensor, horizon: Tensor, generator: torch.Generator) -> "Writing":
         """Episodes of one turn; ``horizon`` has no say."""
         return Writing(self, prompt, generator)
+
+    def _kinds(self) -> Tensor:
+        """(kinds, features): modality and capability where a tool is due; modality and symbol,
+        faint in images, where an argument is; nothing past the end."""
+        modalities, capabilities = torch.eye(len(MODALITIES)), torch.eye(len(CAPABILITIES))
+        tools = [
+            torch.cat([capability, modality, torch.ones(1), torch.zeros(self.choices)])
+            for modality in modalities
+            for capability in capabilities
+        ]
+        arguments = [
+            torch.cat([torch.zeros(len(CAPABILITIES)), modality, torch.zeros(1), strength * symbol])
+            for modality, strength in zip(modalities, (1.0, self.config.faintness), strict=True)
+            for symbol in torch.eye(self.choices)
+        ]
+        return torch.stack([*tools, *arguments, torch.zeros(self.features)])
 
     def _judges(self, shares: tuple[float, ...]) -> Tensor:
         """(prompts,) sources, as many prompts each as its share says."""
@@ -150,7 +167,20 @@ class Writing:
         """The only turn."""
         if self._actions is not None:
             return None
-        return Turn(observations=self._observations(), valid=self._valid)
+        world, prompt = self._world, self._prompt
+        modality = world.modality[prompt][:, None]
+        tools = len(MODALITIES) * len(CAPABILITIES)
+        arguments = len(MODALITIES) * world.choices
+        kind = torch.where(
+            self.is_tool,
+            modality * len(CAPABILITIES) + world.capability[prompt][:, None],
+            tools + modality * world.choices + self._symbol,
+        )
+        return Turn(
+            observations=world.kinds,
+            valid=self._valid,
+            kind=kind.masked_fill(~self._valid, tools + arguments),
+        )
 
     def act(self, actions: Tensor) -> None:
         """Write all tokens."""
@@ -179,21 +209,3 @@ class Writing:
                 "quality": quality,
             },
         )
-
-    def _observations(self) -> Tensor:
-        """(rows, tokens, features): capability where a tool is due, modality, tool due, symbol."""
-        world, prompt = self._world, self._prompt
-        rows, tokens = self._valid.shape
-        shown = torch.zeros(rows, tokens, world.features)
-        row = torch.arange(rows)
-        first = len(CAPABILITIES)
-        shown[row[:, None], self.is_tool.nonzero().T, world.capability[prompt][:, None]] = 1.0
-        shown[row, :, first + world.modality[prompt]] = 1.0
-        first += len(MODALITIES)
-        shown[:, self.is_tool, first] = 1.0
-        strength = torch.where(world.modality[prompt] == 1, world.config.faintness, 1.0)
-        symbol = strength[:, None].masked_fill(self.is_tool, 0.0).unsqueeze(-1)
-        shown[:, :, first + 1 :].scatter_(
-            2, self._symbol.unsqueeze(-1), symbol.expand(rows, tokens, 1)
-        )
-        return shown * self._valid.unsqueeze(-1)

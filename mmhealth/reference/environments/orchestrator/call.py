@@ -48,29 +48,37 @@ class Call:
     def turn(self) -> Turn:
         """Syntax, answers, arguments: (rows, 2 * slots + longest call) decisions."""
         world, rows, slots = self._world, len(self._prompt), self._world.config.slots
-        syntax = world.layout.observe("syntax", (rows, slots), slot=torch.eye(slots))
+        symbols = TOKENS * len(MODALITIES)
+        syntax = world.layout.observe("syntax", (slots,), slot=torch.eye(slots))
         answers = world.layout.observe(
             "answer",
             (rows, slots),
             family=torch.eye(world.config.families)[world.family[self._prompt]][:, None],
             private=world.private[self._prompt][:, None],
             slot=torch.eye(slots),
-        )
-        kinds = TOKENS * len(MODALITIES)
-        seen = world.layout.observe("argument", (kinds,), symbol=torch.eye(kinds))
-        padded = torch.cat([seen, torch.zeros_like(seen[:1])])
-        arguments = padded[self._symbol.masked_fill(~self._valid, kinds)]
+        ).flatten(0, 1)
+        arguments = world.layout.observe("argument", (symbols,), symbol=torch.eye(symbols))
+        nothing = torch.zeros_like(arguments[:1])
+        slot, row = torch.arange(slots), torch.arange(rows)[:, None]
+        past = slots * (1 + rows)
         return Turn(
-            observations=torch.cat([syntax, answers, arguments], 1),
-            valid=torch.cat([torch.ones(rows, 2 * slots, dtype=torch.bool), self._valid], 1),
+            observations=torch.cat([syntax, answers, arguments, nothing]),
             allowed=torch.cat(
                 [
-                    first(TOKENS, (rows, slots)),
-                    first(ANSWERS, (rows, slots)),
-                    first(TOKENS, self._valid.shape),
+                    first(TOKENS, (slots,)),
+                    first(ANSWERS, (rows * slots,)),
+                    first(TOKENS, (symbols + 1,)),
+                ]
+            ),
+            kind=torch.cat(
+                [
+                    slot.expand(rows, slots),
+                    slots * (1 + row) + slot,
+                    past + self._symbol.masked_fill(~self._valid, symbols),
                 ],
                 1,
             ),
+            valid=torch.cat([torch.ones(rows, 2 * slots, dtype=torch.bool), self._valid], 1),
         )
 
     def write(self, actions: Tensor) -> Written:

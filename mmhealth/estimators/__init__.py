@@ -5,8 +5,11 @@ empty, of the wrong shape or not finite raises `mmhealth.errors.EstimatorInputEr
 filters and counts. Only log weights may be -inf, the weight zero. Nothing returns NaN.
 """
 
+from mmhealth.estimators.counts import clopper_pearson, poisson_upper
+from mmhealth.estimators.edetector import EDetector
 from mmhealth.estimators.entropy import entropy, token_mean
 from mmhealth.estimators.ess import EssSums, ess, signal_log_weights
+from mmhealth.estimators.forecast import Crossing, forecast_crossing
 from mmhealth.estimators.gini import gini, lorenz
 from mmhealth.estimators.groups import GroupShares, group_outcome, group_shares
 from mmhealth.estimators.histogram import (
@@ -19,9 +22,12 @@ from mmhealth.estimators.histogram import (
     nonfinite_tokens,
 )
 from mmhealth.estimators.horizon import HorizonCell, HorizonMatrix, wilson_interval
+from mmhealth.estimators.intervals import PopulationInterval, ess_interval, gini_interval
 from mmhealth.estimators.kl import kl_estimate, kl_terms
 from mmhealth.estimators.nonfinite import NonFinite, count_nonfinite
 from mmhealth.estimators.pareto import khat_threshold, pareto_khat
+from mmhealth.estimators.proportions import newcombe_interval
+from mmhealth.estimators.regression import regression_step
 from mmhealth.estimators.shares import max_weight_share, top_share
 from mmhealth.estimators.stall import stall_step
 
@@ -29,15 +35,22 @@ __all__ = [
     "LOG_RATIO_EDGES_V1",
     "LOG_RATIO_RELATIVE_ERROR_V1",
     "LOG_RATIO_SLOTS_V1",
+    "Crossing",
+    "EDetector",
     "EssSums",
     "GroupShares",
     "HorizonCell",
     "HorizonMatrix",
     "NonFinite",
+    "PopulationInterval",
+    "clopper_pearson",
     "count_nonfinite",
     "entropy",
     "ess",
+    "ess_interval",
+    "forecast_crossing",
     "gini",
+    "gini_interval",
     "group_outcome",
     "group_shares",
     "histogram_percentile",
@@ -48,8 +61,11 @@ __all__ = [
     "lorenz",
     "max_weight_share",
     "merge_histograms",
+    "newcombe_interval",
     "nonfinite_tokens",
     "pareto_khat",
+    "poisson_upper",
+    "regression_step",
     "signal_log_weights",
     "stall_step",
     "token_mean",

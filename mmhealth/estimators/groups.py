@@ -47,21 +47,30 @@ def group_outcome(group_ids: ArrayLike, success: ArrayLike) -> NDArray[np.int8]:
     return outcome[group_of_row]
 
 
+def group_codes(group_ids: ArrayLike) -> NDArray[np.intp]:
+    """Number of each row's group (n,), from 0, in the order of the sorted ids.
+
+    `group_ids` (n,): integers or text. Raises EstimatorInputError for missing or incomparable ids.
+    """
+    ids = np.asarray(group_ids)
+    if ids.ndim != 1:
+        raise EstimatorInputError(f"group_ids: expected one dimension, got shape {ids.shape}")
+    if ids.dtype.kind in "fO" and any(_is_missing(value) for value in ids.tolist()):
+        raise EstimatorInputError("group_ids: missing values; filter and count such rows first")
+    try:
+        _, codes = np.unique(ids, return_inverse=True)
+    except TypeError as error:
+        raise EstimatorInputError(f"group_ids: ids cannot be compared: {error}") from error
+    return codes
+
+
 def _outcomes(
     group_ids: ArrayLike, success: ArrayLike
 ) -> tuple[NDArray[np.int8], NDArray[np.intp]]:
     """Outcome of each group, and the group of each row."""
-    ids = np.asarray(group_ids)
-    if ids.ndim != 1:
-        raise EstimatorInputError(f"group_ids: expected one dimension, got shape {ids.shape}")
+    inverse = group_codes(group_ids)
     won = _flags(success)
-    same_length(ids, won, "group_ids and success")
-    if ids.dtype.kind in "fO" and any(_is_missing(value) for value in ids.tolist()):
-        raise EstimatorInputError("group_ids: missing values; filter and count such rows first")
-    try:
-        _, inverse = np.unique(ids, return_inverse=True)
-    except TypeError as error:
-        raise EstimatorInputError(f"group_ids: ids cannot be compared: {error}") from error
+    same_length(inverse, won, "group_ids and success")
     rows = np.bincount(inverse)
     wins = np.bincount(inverse, weights=won)
     outcome = np.zeros(rows.size, dtype=np.int8)

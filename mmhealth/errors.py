@@ -8,10 +8,13 @@
     │   └── SchemaVersionError   written by a newer mmhealth
     ├── RecordError              what was handed to the recorder cannot be stored (strict mode)
     ├── PolicyError              a policy file is wrong; names file and line
+    ├── CalibrationError         the runs given cannot support what was asked of a calibration
     ├── ImportDataError          a foreign file cannot be imported; names file and column
     ├── EstimatorInputError      arrays handed to an estimator do not fit (also a ValueError)
     ├── GradNormError            per-trajectory gradient norms cannot be measured as asked
     │   └── UncoveredParameterError   a trainable parameter has no exact rule; names it
+    ├── GuardError               the guard does not start a job: the run directory is in use
+    ├── NotifyError              the configuration of notifications is wrong; names file and target
     └── PortInUseError           the dashboard's port is taken
 """
 
@@ -40,6 +43,10 @@ class PolicyError(MmhealthError):
     """A policy is not valid; the message names the file, the line and the way out."""
 
 
+class CalibrationError(MmhealthError):
+    """The runs given cannot support what was asked; the message says how much is missing."""
+
+
 class ImportDataError(MmhealthError):
     """A foreign file cannot be imported; the message names the file and the column."""
 
@@ -54,6 +61,14 @@ class GradNormError(MmhealthError):
 
 class UncoveredParameterError(GradNormError):
     """A trainable parameter belongs to a module without an exact rule; the message names it."""
+
+
+class GuardError(MmhealthError):
+    """The guard does not start a job, because somebody else is at work on the run directory."""
+
+
+class NotifyError(MmhealthError):
+    """The configuration of notifications is not valid; the message names file and target."""
 
 
 class PortInUseError(MmhealthError):

@@ -32,7 +32,7 @@ def make_batch(step: int, rows: int = 64, *, mixed: float = 1.0) -> dict[str, An
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def batch() -> Any:
     """The function `make_batch`."""
     return make_batch
@@ -58,7 +58,7 @@ def collapsing_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return record_run(tmp_path_factory.mktemp("runs") / "collapsing", [1.0] * 6 + [0.1] * 8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def record() -> Any:
     """The function `record_run`."""
     return record_run

@@ -1,6 +1,8 @@
 """Runs the rules over a timeline, in the order in which it was lived."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mmhealth.health.alerts import Alert, RuleState
 from mmhealth.health.metrics import StepMetrics
@@ -19,11 +21,17 @@ class Engine:
     step: attempt k goes on from the rows that stood when it started, and alerts that fired at steps
     hidden by it are superseded. A change in the past is judged again from the last snapshot before
     it; there is one every ``snapshot_steps`` steps.
+
+    Steps of attempts before ``first_attempt`` are history only: baselines and windows know them,
+    but no rule counts them and no alert is of them.
     """
 
     policy: Policy
     alerts: list[Alert] = field(default_factory=list)
     snapshot_steps: int = 50
+    reference: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Rows of the reference run's timeline, by step."""
+    first_attempt: int = 0
     _tracks: list[RuleTrack] = field(default_factory=list)
     _history: list[StepMetrics] = field(default_factory=list)
     _position: LivedStep = _BEFORE_ALL
@@ -55,12 +63,19 @@ class Engine:
         return [rule.name for rule in self.policy.rules if rule.name not in judged]
 
     def _judge(self, key: LivedStep, step: StepMetrics) -> None:
-        self._history.append(step)
-        for track in self._tracks:
-            track.judge(self._history, self.alerts)
+        self._take_in(step)
         self._position = key
         if len(self._history) % self.snapshot_steps == 0:
             self._keep_snapshot()
+
+    def _take_in(self, step: StepMetrics) -> None:
+        beside = self.reference.get(step.values["step"])
+        self._history.append(step if beside is None else replace(step, reference=beside))
+        for track in self._tracks:
+            if step.values["attempt"] >= self.first_attempt:
+                track.judge(self._history, self.alerts)
+            else:
+                track.recall(self._history[-1])
 
     def _enter(self, attempt: int, start: int) -> None:
         """Hide what an attempt hides, and bring all rules to where they stood before its start."""
@@ -73,9 +88,7 @@ class Engine:
             ]
             self._restart()
             for step in kept:
-                self._history.append(step)
-                for track in self._tracks:
-                    track.judge(self._history, self.alerts)
+                self._take_in(step)
             self.alerts = hidden + self.alerts
         self._position = LivedStep(attempt, ENTRY)
         self._keep_snapshot()

@@ -44,7 +44,7 @@ def held_out_course(evaluations: pl.DataFrame) -> HeldOutCourse:
 
     ``evaluations`` as in `mmhealth.runlog.Run.evaluations`; several of one step are added up.
     """
-    own = _own_evaluations(evaluations)
+    own = own_evaluations(evaluations)
     if own.is_empty():
         empty = pl.DataFrame(schema=COURSE)
         return HeldOutCourse(None, empty, None, "no held-out evaluation is logged")
@@ -143,7 +143,7 @@ def _horizons(trajectories: pl.DataFrame) -> list[int]:
     return [int(horizon) for horizon in trajectories["horizon"].drop_nulls().unique()]
 
 
-def _own_evaluations(evaluations: pl.DataFrame) -> pl.DataFrame:
+def own_evaluations(evaluations: pl.DataFrame) -> pl.DataFrame:
     """Evaluations of the run's own policy that have episodes and successes."""
     if not {"episodes", "successes"} <= set(evaluations.columns):
         return pl.DataFrame()

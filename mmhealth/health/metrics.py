@@ -1,5 +1,6 @@
 """One step in, its row of the timeline out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +42,8 @@ class StepMetrics:
     """The loss weighs trajectories and at least one row has its log weight."""
     assumes_weights: bool = False
     """The loss weighs trajectories, no row has a log weight, and the signal basis took 1."""
+    reference: Mapping[str, Any] = field(default_factory=dict)
+    """What the reference run had at the same step; empty where there is none."""
 
     def rows_behind(self, metric: str) -> int:
         """How many rows a metric describes."""

@@ -4,26 +4,48 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmhealth.health.alerts import Alert
 from mmhealth.health.engine import Engine
 from mmhealth.health.policy import Policy, default_policy
-from mmhealth.health.timeline import Timeline
-from mmhealth.runlog import Run, open_run
+from mmhealth.health.timeline import Timeline, build_timeline
+from mmhealth.runlog import Recorder, Run, open_run
 
 
 class Monitor:
     """Timeline and alerts of one run, live or finished.
 
     A training loop calls `poll` after each step; a fresh monitor on the same data says the same.
+
+    Args:
+        run: the run, its directory, or the recorder that writes it.
+        policy: rules to judge by; the default policy where none is given.
+        on_alert: called back as by `subscribe`.
+        first_attempt: only steps of this attempt and later ones can breach a rule; older ones are
+            history, which baselines and windows know.
+
+    Raises RunError as `open_run` does, also for the policy's reference run.
     """
 
-    def __init__(self, run: Run | str | os.PathLike[str], policy: Policy | None = None) -> None:
-        self.run = run if isinstance(run, Run) else open_run(Path(run))
+    def __init__(
+        self,
+        run: Run | Recorder | str | os.PathLike[str],
+        policy: Policy | None = None,
+        *,
+        on_alert: Callable[[Alert], None] | None = None,
+        first_attempt: int = 0,
+    ) -> None:
+        path = run.run_dir if isinstance(run, Recorder) else run
+        self.run = path if isinstance(path, Run) else open_run(Path(path))
         self.policy = policy or default_policy()
         self.timeline = Timeline(self.run)
-        self.engine = Engine(self.policy)
-        self._subscribers: list[Callable[[Alert], None]] = []
+        self.engine = Engine(
+            self.policy,
+            reference=_rows_by_step(self.policy.reference),
+            first_attempt=first_attempt,
+        )
+        self._subscribers = [] if on_alert is None else [on_alert]
         self._told: dict[tuple[str, int, int], Alert] = {}
 
     @property
@@ -57,3 +79,11 @@ class Monitor:
             for callback in self._subscribers:
                 callback(replace(alert))
         return changed
+
+
+def _rows_by_step(reference: Path | None) -> dict[int, dict[str, Any]]:
+    """The timeline of a reference run, as it is now."""
+    if reference is None:
+        return {}
+    frame = build_timeline(open_run(reference)).frame
+    return {row["step"]: row for row in frame.iter_rows(named=True)}

@@ -1,21 +1,20 @@
 """Policies: rules in TOML, checked so that every mistake names its line."""
 
-import re
+import math
 import tomllib
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from mmhealth.errors import PolicyError
 from mmhealth.health.alerts import SEVERITIES, Severity
+from mmhealth.health.policy_checks import Locator, check_keys, expect
+from mmhealth.health.rule_table import parse_rule
 from mmhealth.health.rules import Rule
-from mmhealth.health.timeline import SCHEMA
+from mmhealth.health.scope import EVERYTHING, GateScope
 
 POLICY_VERSION = 1
-_UNIT_INTERVAL = re.compile(r"ess_|gini|.*_share|success_rate|data_gap|reward_pending")
-_CONDITIONS = ("below", "above", "below_baseline", "falls_by")
-_BOUNDS = {"for_steps": 1, "recover_steps": 1, "window": 1, "baseline_steps": 1, "min_rows": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +24,18 @@ class Policy:
     rules: tuple[Rule, ...]
     fail_on: Severity = "critical"
     source: str = "the default policy"
+    gate: GateScope = EVERYTHING
+    reference: Path | None = None
+    """Run directory that rules with ``baseline = "reference"`` hold a run against."""
 
     def rule(self, name: str) -> Rule:
         """The rule of this name. Raises KeyError."""
         return {rule.name: rule for rule in self.rules}[name]
+
+    def can_fail(self, rule: str, severity: Severity) -> bool:
+        """Whether an alert of this rule and severity fails the gate, at the steps it looks at."""
+        grave = SEVERITIES.index(severity) >= SEVERITIES.index(self.fail_on)
+        return grave and self.gate.covers_rule(rule)
 
 
 def default_policy_text() -> str:
@@ -49,144 +56,75 @@ def load_policy(path: Path | str | None) -> Policy:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"{path}: cannot be read: {error}") from error
-    return parse_policy(text, str(path))
+    return parse_policy(text, str(path), Path(path).parent)
 
 
-def parse_policy(text: str, source: str) -> Policy:
-    """Check a policy's text and build it. Raises PolicyError naming source and line."""
+def parse_policy(text: str, source: str, folder: Path | None = None) -> Policy:
+    """Check a policy's text and build it. Raises PolicyError naming source and line.
+
+    ``folder`` is where a relative path to a reference run starts (default: where one works).
+    """
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"{source}: not valid TOML: {error}") from error
-    at = _Locator(text, source)
-    _check_keys(content, ("version", "gate", "rules"), (), at)
+    at = Locator(text, source)
+    check_keys(content, ("version", "reference", "gate", "rules"), (), at)
     version = content.get("version")
     if version != POLICY_VERSION:
         raise at.error((), "version", f"version = {POLICY_VERSION} is needed, not {version!r}")
     gate = content.get("gate", {})
-    _expect(isinstance(gate, dict), at, (), "gate", "[gate] must be a table")
-    _check_keys(gate, ("fail_on",), ("gate",), at)
-    fail_on = gate.get("fail_on", "critical")
-    known = f"fail_on must be one of {', '.join(SEVERITIES)}, not {fail_on!r}"
-    _expect(fail_on in SEVERITIES, at, ("gate",), "fail_on", known)
+    expect(isinstance(gate, dict), at, (), "gate", "[gate] must be a table")
+    check_keys(gate, _GATE_KEYS, ("gate",), at)
     tables = content.get("rules", {})
-    _expect(isinstance(tables, dict) and tables, at, (), "rules", "no [rules.NAME] table")
-    rules = tuple(_parse_rule(name, table, at) for name, table in tables.items())
-    return Policy(rules, fail_on, source)
+    expect(isinstance(tables, dict) and tables, at, (), "rules", "no [rules.NAME] table")
+    rules = tuple(parse_rule(name, table, at) for name, table in tables.items())
+    fail_on, scope = _parse_gate(gate, rules, at)
+    reference = content.get("reference")
+    is_path = reference is None or (isinstance(reference, str) and reference)
+    expect(is_path, at, (), "reference", f"reference must be a run directory, not {reference!r}")
+    for rule in rules if reference is None else ():
+        why = "there is no reference = RUN at the top of the policy"
+        expect(rule.baseline == "first", at, ("rules", rule.name), "baseline", why)
+    run = None if reference is None else (folder or Path()) / reference
+    return Policy(rules, fail_on, source, scope, run)
 
 
-class _Locator:
-    """Finds the line on which a key stands."""
-
-    def __init__(self, text: str, source: str) -> None:
-        self._lines = text.splitlines()
-        self._source = source
-
-    def error(self, table: tuple[str, ...], key: str | None, why: str) -> PolicyError:
-        line = self._line(table, key)
-        where = f"{self._source}, line {line}" if line else self._source
-        return PolicyError(f"{where}: {why}")
-
-    def _line(self, table: tuple[str, ...], key: str | None) -> int | None:
-        current: tuple[str, ...] = ()
-        header_line = None
-        for number, line in enumerate(self._lines, 1):
-            if match := re.match(r"\s*\[\[?([^\]]+)\]", line):
-                current = tuple(part.strip().strip("\"'") for part in match[1].split("."))
-                if current == table or (key and current == (*table, key)):
-                    header_line = number
-            elif (
-                key and current == table and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line)
-            ):
-                return number
-        return header_line
+_GATE_KEYS = ("fail_on", *(field.name for field in fields(GateScope)))
 
 
-def _check_keys(
-    table: dict[str, Any], known: tuple[str, ...], where: tuple[str, ...], at: _Locator
-) -> None:
-    for key in table:
-        if key not in known:
-            raise at.error(where, key, f"unknown key {key!r}; known: {', '.join(known)}")
+def _parse_gate(
+    gate: dict[str, Any], rules: tuple[Rule, ...], at: Locator
+) -> tuple[Severity, GateScope]:
+    where = ("gate",)
+    fail_on: Severity = gate.get("fail_on", "critical")
+    known = f"fail_on must be one of {', '.join(SEVERITIES)}, not {fail_on!r}"
+    expect(fail_on in SEVERITIES, at, where, "fail_on", known)
+    for key in ("from_step", "to_step"):
+        step = gate.get(key, 0)
+        whole = isinstance(step, int) and not isinstance(step, bool) and step >= 0
+        expect(whole, at, where, key, f"{key} must be a step, a whole number, not {step!r}")
+    why = "from_step lies behind to_step: no step is left to judge"
+    expect(gate.get("from_step", 0) <= gate.get("to_step", math.inf), at, where, "from_step", why)
+    for key in ("rules", "ignore"):
+        if key in gate:
+            _check_rule_names(key, gate[key], rules, at)
+    both = "rules" in gate and "ignore" in gate
+    expect(not both, at, where, "ignore", "rules and ignore exclude each other")
+    lists = {key: tuple(gate[key]) for key in ("rules", "ignore") if key in gate}
+    scope = GateScope(gate.get("from_step"), gate.get("to_step"), **lists)
+    policy = Policy(rules, fail_on, gate=scope)
+    fails = any(policy.can_fail(rule.name, rule.severity) for rule in rules)
+    for key in lists:
+        why = f"{key} leaves no rule of severity {fail_on} or above: the gate could never fail"
+        expect(fails, at, where, key, why)
+    return fail_on, scope
 
 
-def _expect(condition: Any, at: _Locator, table: tuple[str, ...], key: str, why: str) -> None:
-    if not condition:
-        raise at.error(table, key, why)
-
-
-_HINTS = get_type_hints(Rule)
-_KEYS = tuple(field.name for field in fields(Rule) if field.name != "name")
-_REQUIRED = tuple(f.name for f in fields(Rule) if f.default is MISSING and f.name != "name")
-
-
-def _parse_rule(name: str, table: Any, at: _Locator) -> Rule:
-    where = ("rules", name)
-    if not isinstance(table, dict):
-        raise at.error(("rules",), name, f"rules.{name} must be a table")
-    _check_keys(table, _KEYS, where, at)
-    for key in _REQUIRED:
-        _expect(key in table, at, where, key, f"rule {name!r} lacks the key {key!r}")
-    for key, value in table.items():
-        _check_type(key, value, where, at)
-    metric = table["metric"]
-    _check_column(metric, "metric", where, at)
-    given = [key for key in _CONDITIONS if key in table]
-    if len(given) != 1:
-        why = f"rule {name!r} needs exactly one of {', '.join(_CONDITIONS)}, has {given or 'none'}"
-        raise at.error(where, given[1] if given else None, why)
-    _check_threshold(given[0], table, where, at)
-    for key, least in _BOUNDS.items():
-        _expect(table.get(key, least) >= least, at, where, key, f"{key} must be at least {least}")
-    if "while_rising" in table:
-        _check_column(table["while_rising"], "while_rising", where, at)
-    return Rule(name=name, **table)
-
-
-def _check_type(key: str, value: Any, where: tuple[str, ...], at: _Locator) -> None:
-    if key == "severity":
-        why = f"severity must be one of {', '.join(SEVERITIES)}, not {value!r}"
-        _expect(value in SEVERITIES, at, where, key, why)
-        return
-    hint = _HINTS[key]
-    allowed = tuple(t for t in (get_args(hint) or (hint,)) if t is not type(None))
-    fits = isinstance(value, allowed) or (float in allowed and isinstance(value, int))
-    fits = fits and (isinstance(value, bool) == (bool in allowed))
-    names = " or ".join("number" if t is float else _TYPE_NAMES[t] for t in allowed)
-    _expect(fits, at, where, key, f"{key} must be a {names}, not {value!r}")
-
-
-_TYPE_NAMES = {float: "number", int: "whole number", str: "text", bool: "true or false"}
-
-
-def _check_column(name: str, key: str, where: tuple[str, ...], at: _Locator) -> None:
-    if name not in SCHEMA:
-        raise at.error(
-            where, key, f"{key} {name!r} is no timeline column; known: {', '.join(SCHEMA)}"
-        )
-
-
-def _check_threshold(
-    condition: str, table: dict[str, Any], where: tuple[str, ...], at: _Locator
-) -> None:
-    threshold, metric = table[condition], table["metric"]
-    if isinstance(threshold, str):
-        _check_column(threshold, condition, where, at)
-        _expect("recover" not in table, at, where, "recover", "recover cannot go with a column")
-        return
-    if condition in ("below_baseline", "falls_by"):
-        why = f"{condition} is a fraction: between 0 and 1, not {threshold}"
-        _expect(0 < threshold < 1, at, where, condition, why)
-    elif _UNIT_INTERVAL.match(metric):
-        can_breach = 0 < threshold <= 1 if condition == "below" else 0 <= threshold < 1
-        why = f"{metric} lies between 0 and 1, so {condition} = {threshold} can never tell anything"
-        _expect(can_breach, at, where, condition, why)
-    recover = table.get("recover")
-    if recover is None:
-        return
-    falling = condition != "above"
-    right = recover >= threshold if falling else recover <= threshold
-    side = "at or above" if falling else "at or below"
-    why = f"recover = {recover} must lie {side} the threshold {threshold}"
-    _expect(right, at, where, "recover", why)
-    _expect(condition != "falls_by", at, where, "recover", "recover cannot go with falls_by")
+def _check_rule_names(key: str, names: Any, rules: tuple[Rule, ...], at: Locator) -> None:
+    is_list = isinstance(names, list) and names
+    expect(is_list, at, ("gate",), key, f"{key} must be a list of names of rules, not {names!r}")
+    known = [rule.name for rule in rules]
+    for name in names:
+        why = f"{key}: {name!r} is no rule of this policy; rules: {', '.join(known)}"
+        expect(name in known, at, ("gate",), key, why)

@@ -133,26 +133,26 @@ class Timeline:
     def frame(self) -> pl.DataFrame:
         """One row a visible step, in order, with the columns of `SCHEMA`."""
         if self._frame is None:
-            rows = [metrics.values for _, metrics in self._visible()]
+            rows = [metrics.values for _, metrics in self.visible()]
             self._frame = pl.DataFrame(rows, schema=SCHEMA)
         return self._frame
 
     @property
     def updates(self) -> pl.DataFrame:
         """ESS of every single update."""
-        rows = [row for _, metrics in self._visible() for row in metrics.updates]
+        rows = [row for _, metrics in self.visible() for row in metrics.updates]
         return pl.DataFrame(rows, schema=_UPDATE_SCHEMA)
 
     def reason(self, step: int, metric: str) -> str | None:
         """Why a metric of a visible step is null; None when it is not."""
-        for key, metrics in self._visible():
+        for key, metrics in self.visible():
             if key.step == step:
                 return metrics.reasons.get(metric)
         return None
 
     def reasons(self) -> dict[str, str]:
         """For each metric that is null in the last step, why."""
-        visible = self._visible()
+        visible = self.visible()
         return dict(visible[-1][1].reasons) if visible else {}
 
     def is_visible(self, key: LivedStep) -> bool:
@@ -188,7 +188,8 @@ class Timeline:
             "place would be another basis"
         )
 
-    def _visible(self) -> list[tuple[LivedStep, StepMetrics]]:
+    def visible(self) -> list[tuple[LivedStep, StepMetrics]]:
+        """The steps that no later attempt hides, in order."""
         visible = [(key, m) for key, m in self.lived.items() if self.is_visible(key)]
         return sorted(visible, key=lambda item: item[0].step)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmhealth.health.alerts import Alert, RuleState
+from mmhealth.health.drift import Drift
 from mmhealth.health.metrics import StepMetrics
 from mmhealth.health.rules import Judgement, Rule
 
@@ -25,10 +26,12 @@ class RuleTrack:
     current: Alert | None = None
     had_data: bool = False
     """The rule has compared a value with its threshold at least once."""
+    drift: Drift | None = None
+    """What a drift rule remembers of the history."""
 
     def judge(self, history: Sequence[StepMetrics], fired: list[Alert]) -> None:
         """Take in the last step of the history; append the alert that fires, if one does."""
-        judgement = self.rule.judge(history)
+        judgement = self._judgement(history)
         self.had_data = self.had_data or judgement.value is not None
         if self.current is not None:
             self._while_firing(judgement, self.current, history[-1])
@@ -42,6 +45,18 @@ class RuleTrack:
         else:
             self.breached = 0
             self.state = "solved" if judgement.reading == "solved" else "inactive"
+
+    def recall(self, step: StepMetrics) -> None:
+        """Take in a step that is history only: it makes a baseline, and is evidence of nothing."""
+        if self.rule.drift_fraction is not None:
+            drift, _ = self.rule.follow(self.drift, step)
+            self.drift = drift.anew()
+
+    def _judgement(self, history: Sequence[StepMetrics]) -> Judgement:
+        if self.rule.drift_fraction is None:
+            return self.rule.judge(history)
+        self.drift, judgement = self.rule.follow(self.drift, history[-1])
+        return judgement
 
     def _count_breach(self, judgement: Judgement, step: StepMetrics, fired: list[Alert]) -> None:
         if self.breached == 0:

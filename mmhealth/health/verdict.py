@@ -34,7 +34,7 @@ class Verdict:
     failure_modes: tuple[FailureMode, ...] = field(default=())
 
 
-_ON_THE_DATA = ("nonfinite", "data_gap")
+ON_THE_DATA = ("nonfinite", "data_gap")
 """Metrics of the data themselves: alone they do not tell how training goes."""
 
 
@@ -57,7 +57,7 @@ def judge_run(monitor: Monitor) -> Verdict:
     if worst == SEVERITIES.index("critical"):
         return Verdict("critical", _name(firing, "critical"), step, modes)
     never = monitor.engine.never_judged()
-    rules = [rule for rule in monitor.policy.rules if rule.metric not in _ON_THE_DATA]
+    rules = [rule for rule in monitor.policy.rules if rule.metric not in ON_THE_DATA]
     if all(rule.name in never for rule in rules):
         return Verdict("insufficient", _why_insufficient(rules, monitor), step, modes)
     if worst == SEVERITIES.index("warning"):

@@ -1,5 +1,6 @@
 """The run directory: the only floor that touches a run's files."""
 
+from mmhealth.runlog.alive import recording_attempts
 from mmhealth.runlog.attempt import new_attempt
 from mmhealth.runlog.recorder import Recorder
 from mmhealth.runlog.run import Run, Tail, open_run
@@ -17,5 +18,6 @@ __all__ = [
     "Tail",
     "new_attempt",
     "open_run",
+    "recording_attempts",
     "seal_orphans",
 ]

@@ -67,3 +67,35 @@ def test_subscribers_cannot_change_what_the_monitor_knows(tmp_path: Path) -> Non
     [changed] = monitor.poll()
     assert (changed.state, changed.step) == ("firing", 1)
     assert [(a.state, a.step) for a in monitor.alerts] == [("firing", 1)]
+
+
+def test_a_recorders_monitor_calls_back(tmp_path: Path) -> None:
+    told: list[Alert] = []
+    with Recorder(tmp_path) as rec:
+        monitor = Monitor(rec, POLICY, on_alert=told.append)
+        for step in range(2):
+            rec.log_step(step, {"reward": [0.0]})
+            monitor.poll()
+    assert [(a.state, a.step) for a in told] == [("firing", 1)]
+
+
+def test_older_attempts_can_be_history_that_no_rule_counts(tmp_path: Path) -> None:
+    def record(first: int, last: int) -> None:
+        with Recorder(tmp_path, start_step=first) as rec:
+            for step in range(first, last):
+                rec.log_step(step, {"reward": [0.0]})
+                live.poll()
+
+    Recorder(tmp_path).close()
+    live = Monitor(tmp_path, POLICY, first_attempt=2)
+    record(0, 5)
+    assert live.alerts == []
+    assert live.engine.never_judged() == ["low"]
+    record(5, 6)
+    assert live.alerts == [], "one step of the attempt is breached, the rule asks for two"
+    record(4, 8)
+    fresh = Monitor(tmp_path, POLICY, first_attempt=2)
+    fresh.poll()
+    for monitor in (live, fresh):
+        assert [(a.attempt, a.pending_step, a.step) for a in monitor.alerts] == [(3, 4, 5)]
+        assert monitor.timeline.frame["step"].to_list() == list(range(8))

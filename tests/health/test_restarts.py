@@ -2,6 +2,7 @@
 
 import random
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,24 @@ RULES = Policy(
         Rule(name="fall", metric="reward", falls_by=0.3, while_rising="entropy", window=3),
         Rule(name="signal", metric="ess_signal", below=0.6, for_steps=2),
         Rule(name="gap", metric="data_gap", above=0),
+        Rule(name="mean", metric="reward", above=0.6, mean_of=3, recover_steps=2),
+        Rule(
+            name="drift",
+            metric="reward",
+            drifts_below=0.9,
+            false_alarms_per_1000=400,
+            baseline_steps=2,
+            window=2,
+            for_steps=2,
+        ),
+        Rule(
+            name="rise",
+            metric="reward",
+            drifts_above=1.1,
+            false_alarms_per_1000=400,
+            baseline="reference",
+            window=2,
+        ),
     )
 )
 
@@ -113,23 +132,29 @@ class _Ranks:
 @pytest.mark.parametrize("seed", range(6))
 def test_what_is_judged_live_equals_a_fresh_look_at_every_poll(tmp_path: Path, seed: int) -> None:
     seen: set[str] = set()
+    path, policy = tmp_path / "run", replace(RULES, reference=tmp_path / "reference")
+    with Recorder(policy.reference) as rec:
+        for step in range(0, 60, 2):
+            rec.log_step(step, {"reward": [0.1 * (step % 4)]})
     with ExitStack() as stack:
-        ranks = _Ranks(tmp_path, seed, stack)
+        ranks = _Ranks(path, seed, stack)
         ranks.act()
-        timeline, engine = Timeline(open_run(tmp_path)), Engine(RULES, snapshot_steps=3)
+        timeline = Timeline(open_run(path))
+        beside = Monitor(path, policy).engine.reference
+        engine = Engine(policy, snapshot_steps=3, reference=beside)
         for _ in range(100):
             ranks.act()
             if ranks.rng.random() < 0.3:
                 continue
             engine.advance(timeline, timeline.update())
-            fresh = Engine(RULES)
+            fresh = Engine(policy, reference=beside)
             fresh.advance(timeline, min(timeline.lived, default=None))
             assert_same(engine, fresh)
             firing = {a.rule for a in engine.alerts if a.state == "firing"}
             assert firing == {rule for rule, s in engine.states().items() if s == "firing"}
             seen |= {f"{alert.rule} {alert.state}" for alert in engine.alerts}
             if ranks.rng.random() < 0.1:
-                monitor = Monitor(tmp_path, RULES)
+                monitor = Monitor(path, policy)
                 monitor.poll()
                 assert_same(engine, monitor.engine)
                 assert timeline.frame.equals(monitor.timeline.frame)

@@ -1,0 +1,130 @@
+"""A fleet of recorded runs of the reference trainer, healthy and sick, for judging the judgement.
+
+    python benchmarks/fleet.py FOLDER [--seeds 200 201 ...] [--jobs 2]
+
+makes what is missing in FOLDER, one run directory an arm and seed: ``FOLDER/F2/baseline/200``. Runs
+are labelled by their outcomes (`courses`), whatever arm they come from.
+"""
+
+import argparse
+import multiprocessing as mp
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmhealth.health.calibration import Course, read_course
+from mmhealth.reference.config import TrainConfig
+from mmhealth.reference.experiments.arms import arms_of
+from mmhealth.runlog import open_run
+
+ARMS: dict[str, tuple[str, ...]] = {
+    "1": ("baseline", "staged 30 %", "entropy bonus", "no floor"),
+    "2": ("baseline", "ESS loop", "unified", "stale baseline"),
+    "3": ("baseline", "variance correction"),
+    "4": ("hard", "soft", "hard latency"),
+    "5": ("trained at 6", "mixed"),
+    "orchestrator": ("baseline", "staged", "all", "all but soft"),
+}
+"""Arms by figure: 19, of all worlds."""
+CHOOSING = (200, 201, 202, 203)
+"""Seeds whose runs choose thresholds."""
+JUDGING = (300, 301, 302, 303)
+"""Seeds whose runs choose nothing: the figures that docs quote are theirs."""
+NEAR_BEST = 0.05
+"""A stall this close to the best final success that any run of a world reaches is no harm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A run of the fleet, made or to be made."""
+
+    figure: str
+    arm: str
+    seed: int
+    path: Path
+
+    @property
+    def config(self) -> TrainConfig:
+        """The arm's, evaluated often enough for a stall to be seen."""
+        [arm] = [arm for arm in arms_of(self.figure) if arm.name == self.arm]
+        loop = arm.config.loop
+        often = replace(
+            loop, eval_every=min(loop.eval_every, 5), eval_episodes=max(loop.eval_episodes, 240)
+        )
+        return replace(arm.config, loop=often)
+
+
+def members(folder: Path, seeds: Sequence[int]) -> list[Member]:
+    """All runs that the fleet is to have."""
+    return [
+        Member(
+            figure, arm, seed, folder / figure / arm.replace(" ", "-").replace("%", "p") / str(seed)
+        )
+        for seed in seeds
+        for figure, names in ARMS.items()
+        for arm in names
+    ]
+
+
+def make(fleet: Sequence[Member], jobs: int) -> None:
+    """Train what is missing; a run that was cut off is made again."""
+    missing = [member for member in fleet if not (member.path / "done").exists()]
+    os.environ.update({"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"})
+    with mp.get_context("spawn").Pool(jobs, maxtasksperchild=8) as pool:
+        for number, member in enumerate(pool.imap_unordered(_train, missing), 1):
+            print(f"{number} of {len(missing)}: {member.figure} {member.arm}, seed {member.seed}")
+
+
+def courses(fleet: Sequence[Member]) -> list[Course]:
+    """The runs with what became of them; ``family`` is the figure whose world they share."""
+    found: list[Course] = []
+    for figure in ARMS:
+        own = [member for member in fleet if member.figure == figure]
+        runs = [open_run(member.path) for member in own]
+        best = max(_last_success(run) for run in runs)
+        found += [
+            read_course(
+                run,
+                name=f"{member.figure}/{member.arm}/{member.seed}",
+                family=figure,
+                solved_at=min(0.9, best - NEAR_BEST),
+            )
+            for member, run in zip(own, runs, strict=True)
+        ]
+    return found
+
+
+def _last_success(run: object) -> float:
+    """Mean held-out success of the last fifth of the evaluations, all horizons together."""
+    evaluations = run.evaluations.sort("step")  # type: ignore[attr-defined]
+    last = evaluations.tail(max(1, len(evaluations) // 5))
+    return float(last["successes"].sum() / last["episodes"].sum())
+
+
+def _train(member: Member) -> Member:
+    from mmhealth.reference import train
+
+    shutil.rmtree(member.path, ignore_errors=True)
+    member.path.parent.mkdir(parents=True, exist_ok=True)
+    train(
+        member.figure,
+        member.arm,
+        config=member.config,
+        seed=member.seed,
+        run_dir=member.path,
+        checkpoint_every=0,
+        progress=False,
+    )
+    (member.path / "done").touch()
+    return member
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[*CHOOSING, *JUDGING])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    asked = parser.parse_args()
+    make(members(asked.folder, asked.seeds), asked.jobs)

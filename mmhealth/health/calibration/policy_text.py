@@ -1,0 +1,93 @@
+"""A calibrated policy as TOML, the evidence for each threshold beside it."""
+
+import json
+from dataclasses import MISSING, fields
+
+from mmhealth.health.calibration.scores import Score
+from mmhealth.health.calibration.thresholds import Calibration, Choice
+from mmhealth.health.policy import POLICY_VERSION, Policy
+from mmhealth.health.rules import Rule
+from mmhealth.health.scope import GateScope
+
+
+def calibrated_toml(calibration: Calibration) -> str:
+    """The policy, ready to be written to a file and read by `mmhealth.health.load_policy`."""
+    courses = calibration.courses
+    healthy = [course for course in courses if course.is_healthy]
+    sick = [course for course in courses if course.is_sick]
+    steps = sum(len(course.steps) for course in healthy)
+    lines = [
+        f"# Calibrated by mmhealth on {len(healthy)} healthy runs ({steps:,} steps) and",
+        f"# {len(sick)} that came to harm. Target: at most "
+        f"{1000 * calibration.target:g} false alarms per 1,000 healthy steps (95 % upper bound).",
+        f"# All critical rules together: {describe(calibration.pack)}.",
+        "",
+        f"version = {POLICY_VERSION}",
+        "",
+        *_run_wide(calibration.policy),
+    ]
+    for choice in calibration.choices:
+        lines += ["", *_evidence(choice), f"[rules.{choice.rule.name}]", *_keys(choice.rule)]
+    return "\n".join(lines) + "\n"
+
+
+def describe(score: Score) -> str:
+    """A score in one line."""
+    parts = []
+    if score.detection is not None:
+        share, low, high = score.detection
+        parts.append(
+            f"sees {score.detected} of {score.sick} harms coming "
+            f"({share:.0%}, {low:.0%} to {high:.0%})"
+        )
+    else:
+        parts.append("no sick run has data for it")
+    if score.lead is not None:
+        parts.append(f"median lead {score.lead:g} steps ({score.leads[0]} to {score.leads[-1]})")
+    if score.false_per_1000 is not None and score.false_per_1000_upper is not None:
+        parts.append(
+            f"{score.false_per_1000:.2g} false alarms per 1,000 steps (at most "
+            f"{score.false_per_1000_upper:.2g}, over {score.healthy_steps:,})"
+        )
+    else:
+        parts.append("no healthy run has data for it")
+    return "; ".join(parts)
+
+
+def _run_wide(policy: Policy) -> list[str]:
+    """What a policy says beside its rules."""
+    lines = (
+        [] if policy.reference is None else [f"reference = {_literal(str(policy.reference))}", ""]
+    )
+    lines += ["[gate]", f"fail_on = {_literal(policy.fail_on)}"]
+    for field in fields(GateScope):
+        value = getattr(policy.gate, field.name)
+        if value not in (None, ()):
+            lines.append(f"{field.name} = {_literal(value)}")
+    return lines
+
+
+def _evidence(choice: Choice) -> list[str]:
+    lines = [f"# {describe(choice.score)}."]
+    if choice.moved:
+        lines.append(f"# Moved, {choice.why}. Before: {describe(choice.score_before)}.")
+    else:
+        lines.append(f"# Not moved: {choice.why}.")
+    return lines
+
+
+def _keys(rule: Rule) -> list[str]:
+    lines = []
+    for field in fields(Rule):
+        value = getattr(rule, field.name)
+        if field.name == "name" or value is None:
+            continue
+        if field.default is not MISSING and value == field.default:
+            continue
+        lines.append(f"{field.name} = {_literal(value)}")
+    return lines
+
+
+def _literal(value: object) -> str:
+    """A TOML literal; TOML reads JSON's strings, numbers and booleans."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,133 @@
+"""What rules are worth: harm seen coming, by how many steps, and false alarms.
+
+An alarm is one firing. It sees a harm coming when it fires at or before the step of the harm and
+has not resolved by then; its lead is the steps between. On healthy runs every alarm is false.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from mmhealth.estimators import clopper_pearson, poisson_upper
+from mmhealth.health.alerts import Alert
+from mmhealth.health.calibration.replay import Course, alarms, judged_steps
+from mmhealth.health.rules import Rule
+
+CONFIDENCE = 0.95
+_RESAMPLES = 2000
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Counts of one rule, or of a pack of rules, over a set of runs."""
+
+    sick: int
+    """Runs that came to harm and had data for the rule."""
+    leads: tuple[int, ...]
+    """Steps of warning, one a run whose harm was seen coming, ascending."""
+    healthy_runs: int
+    """Runs known to have come to no harm that had data for the rule."""
+    healthy_steps: int
+    """Their judged steps."""
+    false_alarms: tuple[int, ...]
+    """False alarms of each healthy run, in the order of the runs."""
+    steps_of_runs: tuple[int, ...]
+    """Judged steps of each healthy run, in the same order."""
+
+    @property
+    def detected(self) -> int:
+        """Sick runs whose harm was seen coming."""
+        return len(self.leads)
+
+    @property
+    def detection(self) -> tuple[float, float, float] | None:
+        """Share of the sick runs that are detected, with its Clopper-Pearson interval (95 %)."""
+        if not self.sick:
+            return None
+        return (self.detected / self.sick, *clopper_pearson(self.detected, self.sick, CONFIDENCE))
+
+    @property
+    def lead(self) -> float | None:
+        """Median lead in steps."""
+        return median(self.leads) if self.leads else None
+
+    @property
+    def false_per_1000(self) -> float | None:
+        """False alarms per 1,000 healthy steps."""
+        return 1000 * sum(self.false_alarms) / self.healthy_steps if self.healthy_steps else None
+
+    @property
+    def false_per_1000_upper(self) -> float | None:
+        """Its one-sided 95 % upper bound: the larger of Garwood's, which holds for alarms that come
+        one by one, and that of a bootstrap over runs, for alarms that crowd in a few of them."""
+        if not self.healthy_steps:
+            return None
+        exact = poisson_upper(sum(self.false_alarms), CONFIDENCE) / self.healthy_steps
+        return 1000 * max(exact, self._bootstrap_upper())
+
+    @property
+    def runs_with_false_alarms(self) -> tuple[float, float, float] | None:
+        """Share of the healthy runs with at least one false alarm, with its interval (95 %)."""
+        if not self.healthy_runs:
+            return None
+        count = sum(number > 0 for number in self.false_alarms)
+        return (count / self.healthy_runs, *clopper_pearson(count, self.healthy_runs, CONFIDENCE))
+
+    def _bootstrap_upper(self) -> float:
+        alarms_of, steps = np.array(self.false_alarms), np.array(self.steps_of_runs)
+        if not alarms_of.any():
+            return 0.0
+        order = np.lexsort((steps, alarms_of))
+        drawn = np.random.default_rng(_SEED).integers(0, len(order), (_RESAMPLES, len(order)))
+        rates = alarms_of[order][drawn].sum(1) / np.maximum(steps[order][drawn].sum(1), 1)
+        return float(np.quantile(rates, CONFIDENCE))
+
+
+def score_rule(rule: Rule, courses: Sequence[Course]) -> Score:
+    """One rule over the runs that have data for it."""
+    return _score(
+        courses,
+        judged=lambda course: judged_steps(rule, course.steps),
+        fired=lambda course: alarms(rule, course.steps),
+    )
+
+
+def score_pack(rules: Sequence[Rule], courses: Sequence[Course]) -> Score:
+    """Several rules as one: an alarm of any is an alarm, the first to see the harm is the lead."""
+    return _score(
+        courses,
+        judged=lambda course: max((judged_steps(r, course.steps) for r in rules), default=0),
+        fired=lambda course: [alert for rule in rules for alert in alarms(rule, course.steps)],
+    )
+
+
+def sees_coming(alert: Alert, harm_step: int) -> bool:
+    """Whether an alert stands when the harm comes."""
+    resolved = alert.resolved_step
+    return alert.step <= harm_step and (resolved is None or resolved > harm_step)
+
+
+def _score(
+    courses: Sequence[Course],
+    *,
+    judged: Callable[[Course], int],
+    fired: Callable[[Course], list[Alert]],
+) -> Score:
+    sick, leads, false, steps = 0, list[int](), list[int](), list[int]()
+    for course in courses:
+        count = judged(course)
+        if not count:
+            continue
+        if course.is_healthy:
+            false.append(len(fired(course)))
+            steps.append(count)
+        elif course.is_sick and course.harm.step is not None:
+            sick += 1
+            harm = course.harm.step
+            seen = [harm - alert.step for alert in fired(course) if sees_coming(alert, harm)]
+            if seen:
+                leads.append(max(seen))
+    return Score(sick, tuple(sorted(leads)), len(false), sum(steps), tuple(false), tuple(steps))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmhealth.health import Alert, Monitor, Policy, Verdict, judge_run
 from mmhealth.health.alerts import RuleState
+from mmhealth.health.forecast import Forecast, forecast_run
 from mmhealth.health.verdict import VerdictName
 from mmhealth.report.heldout import HeldOut, held_out
 from mmhealth.report.horizons import Horizons, collect_horizons
@@ -32,6 +33,8 @@ class RunAudit:
     rules: dict[str, RuleState]
     """Where each rule of the policy stands."""
     held_out: HeldOut
+    forecasts: tuple[Forecast, ...] = ()
+    """Of rules that do not fire: whose metric is on its way across the threshold."""
 
     @property
     def run(self) -> Run:
@@ -94,4 +97,5 @@ def _audit_run(label: str, monitor: Monitor) -> RunAudit:
         alerts=tuple(monitor.alerts),
         rules=monitor.engine.states(),
         held_out=held_out(monitor.run, monitor.alerts),
+        forecasts=forecast_run(monitor),
     )

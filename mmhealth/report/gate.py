@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import polars as pl
+
 from mmhealth.errors import RunError
 from mmhealth.health import Alert, Monitor, Policy
-from mmhealth.health.alerts import SEVERITIES, Severity
+from mmhealth.health.verdict import ON_THE_DATA
 from mmhealth.report.audit import RunAudit, audit_runs
+from mmhealth.report.baseline import Against, Check, hold_against
 from mmhealth.report.dataloss import describe_data, is_damaged
 
 Outcome = Literal["pass", "breach", "insufficient", "unreadable"]
@@ -28,6 +31,13 @@ class RunDecision:
     """Alerts that make it a breach."""
     audit: RunAudit | None
     """None when the run is unreadable."""
+    checks: tuple[Check, ...] = ()
+    """What it was held against the baseline for, where one was given."""
+
+    @property
+    def worse(self) -> tuple[Check, ...]:
+        """Checks in which the run is worse than the baseline: they make it a breach too."""
+        return tuple(check for check in self.checks if check.reading == "worse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,7 @@ class Gate:
 
     policy: Policy
     runs: tuple[RunDecision, ...]
+    against: Against | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -49,13 +60,18 @@ class Gate:
         return EXIT_CODES[self.outcome]
 
 
-def gate_runs(paths: Iterable[Path], policy: Policy) -> Gate:
+def gate_runs(paths: Iterable[Path], policy: Policy, against: Against | None = None) -> Gate:
     """Decide on runs, at least one; those that cannot be read come last.
 
-    *breach*: an alert of the severity ``fail_on`` or a graver one has fired and not resolved.
-    *insufficient*: nothing of the kind, but no rule had data, or files of the run are damaged, so
-    that what they said is not known. *unreadable*: not a run directory, or one that cannot be read.
+    *breach*: an alert of the severity ``fail_on`` or a graver one fires at a step that the policy's
+    `GateScope` looks at, or the run is worse than the baseline. *insufficient*: nothing of the
+    kind, but no rule had data, files of the run are damaged, so that what they said is not known,
+    or a comparison with the baseline cannot be decided. *unreadable*: not a run directory, or one
+    that cannot be read.
+
+    Raises RunError where the baseline cannot be read.
     """
+    baseline = audit_runs([Monitor(against.path, policy)]).runs[0] if against else None
     monitors: dict[Path, Monitor] = {}
     unreadable: dict[Path, str] = {}
     for path in dict.fromkeys(paths):
@@ -65,41 +81,95 @@ def gate_runs(paths: Iterable[Path], policy: Policy) -> Gate:
         except (RunError, PermissionError) as error:
             unreadable[path] = str(error)
     audit = audit_runs(list(monitors.values())) if monitors else None
-    decisions = [decide(run, policy) for run in audit.runs] if audit else []
+    decisions = []
+    for run in audit.runs if audit else ():
+        checks = hold_against(run, baseline, against, policy) if against and baseline else None
+        decisions.append(decide(run, policy, checks))
     decisions += [
         RunDecision(str(path), path, "unreadable", why, (), None)
         for path, why in unreadable.items()
     ]
-    return Gate(policy, tuple(decisions))
+    return Gate(policy, tuple(decisions), against)
 
 
-def decide(run: RunAudit, policy: Policy) -> RunDecision:
-    """The decision on one run that could be read."""
-    breaching = tuple(
-        alert
-        for alert in run.alerts
-        if alert.state == "firing" and reaches(alert.severity, policy.fail_on)
-    )
-    outcome, why = _outcome(run, breaching, policy)
-    return RunDecision(run.label, run.run.path, outcome, why, breaching, run)
+def decide(run: RunAudit, policy: Policy, checks: tuple[Check, ...] | None = None) -> RunDecision:
+    """The decision on one run that could be read; ``checks`` where there is a baseline."""
+    breaching: tuple[Alert, ...] = ()
+    if run.steps:
+        breaching = tuple(
+            alert
+            for alert in run.standing
+            if policy.can_fail(alert.rule, alert.severity)
+            and policy.gate.covers(alert, run.steps[-1])
+        )
+    outcome, why = _outcome(run, breaching, policy, checks)
+    return RunDecision(run.label, run.run.path, outcome, why, breaching, run, checks or ())
 
 
-def reaches(severity: Severity, least: Severity) -> bool:
-    """Whether a severity is ``least`` or graver."""
-    return SEVERITIES.index(severity) >= SEVERITIES.index(least)
-
-
-def _outcome(run: RunAudit, breaching: Sequence[Alert], policy: Policy) -> tuple[Outcome, str]:
-    if breaching:
+def _outcome(
+    run: RunAudit, breaching: Sequence[Alert], policy: Policy, checks: tuple[Check, ...] | None
+) -> tuple[Outcome, str]:
+    if why := _no_steps(run, policy):
+        return "insufficient", why
+    worse = [check.name for check in checks or () if check.reading == "worse"]
+    if breaching or worse:
         names = ", ".join(dict.fromkeys(f"{a.rule} (since step {a.step})" for a in breaching))
-        return "breach", f"firing at {policy.fail_on} or above: {names}"
-    if run.verdict.name == "insufficient":
-        return "insufficient", run.verdict.why
+        reasons = [f"firing at {policy.fail_on} or above: {names}"] if breaching else []
+        reasons += [f"worse than the baseline: {', '.join(worse)}"] if worse else []
+        return "breach", "; ".join(reasons)
+    if why := _no_data(run, policy) or _in_doubt(run, checks):
+        return "insufficient", why
+    return "pass", _why_pass(run, policy)
+
+
+def _in_doubt(run: RunAudit, checks: tuple[Check, ...] | None) -> str | None:
+    """Why it cannot pass though nothing breaches, if it cannot."""
     if is_damaged(run.status):
-        return "insufficient", f"no alert breaches, but data are damaged: {_damage(run)}"
-    if policy.fail_on == "critical" or run.verdict.name == "healthy":
-        return "pass", run.verdict.why
-    return "pass", f"no alert at {policy.fail_on} or above fires; {run.verdict.why}"
+        return f"no alert breaches, but data are damaged: {_damage(run)}"
+    if checks == ():
+        return "no alert breaches, but the baseline knows nothing to hold the run against"
+    unclear = [check.why for check in checks or () if check.reading == "insufficient"]
+    return f"not decided against the baseline: {unclear[0]}" if unclear else None
+
+
+def _why_pass(run: RunAudit, policy: Policy) -> str:
+    usual = policy.fail_on == "critical" and run.verdict.name != "critical"
+    if run.verdict.name == "healthy" or usual:
+        return run.verdict.why
+    where = f" ({scope})" if (scope := policy.gate.describe()) else ""
+    return f"no alert at {policy.fail_on} or above fires{where}; {run.verdict.why}"
+
+
+def _no_steps(run: RunAudit, policy: Policy) -> str | None:
+    """Why there is no step to look at, if there is none."""
+    if not run.steps:
+        return run.verdict.why
+    first, last = policy.gate.steps(run.steps[-1])
+    if any(first <= step <= last for step in run.steps):
+        return None
+    return f"no step from {first} to {last} could be judged; the last one is {run.steps[-1]}"
+
+
+def _no_data(run: RunAudit, policy: Policy) -> str | None:
+    """Why the rules that count have said nothing, if they have not."""
+    scope = policy.gate
+    if not scope.rules and run.verdict.name == "insufficient":
+        return run.verdict.why
+    counted = [
+        rule
+        for rule in policy.rules
+        if scope.covers_rule(rule.name) and (scope.rules or rule.metric not in ON_THE_DATA)
+    ]
+    never = run.monitor.engine.never_judged()
+    if all(rule.name in never for rule in counted):
+        return f"none of the rules that count ever had data: {', '.join(r.name for r in counted)}"
+    if not scope.is_ranged:
+        return None
+    first, last = scope.steps(run.steps[-1])
+    rows = run.monitor.timeline.frame.filter(pl.col("step").is_between(first, last))
+    if all(rows[rule.metric].null_count() == len(rows) for rule in counted):
+        return f"no metric of a rule that counts is known at steps {first} to {last}"
+    return None
 
 
 def _damage(run: RunAudit) -> str:

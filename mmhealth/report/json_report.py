@@ -8,6 +8,7 @@ from typing import Any
 from mmhealth._version import __version__
 from mmhealth.health import Policy
 from mmhealth.report.audit import Audit, RunAudit
+from mmhealth.report.baseline import Against
 from mmhealth.report.dataloss import describe_data
 from mmhealth.report.gate import Gate, RunDecision
 from mmhealth.report.heldout import HeldOut
@@ -41,14 +42,15 @@ def gate_as_dict(gate: Gate) -> dict[str, Any]:
             "policy": _policy(gate.policy),
             "outcome": gate.outcome,
             "exit_code": gate.exit_code,
+            "baseline": _against(gate.against),
             "runs": [_decision(run) for run in gate.runs],
         }
     )
 
 
 def dump_json(content: dict[str, Any]) -> str:
-    """Text of what `audit_as_dict` or `gate_as_dict` gave."""
-    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    """Text of what `audit_as_dict`, `gate_as_dict` and their like gave."""
+    return json.dumps(_finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _as_dict(content: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def _as_dict(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _policy(policy: Policy) -> dict[str, Any]:
-    return {"source": policy.source, "fail_on": policy.fail_on}
+    return {"source": policy.source, "fail_on": policy.fail_on, **asdict(policy.gate)}
 
 
 def _run(run: RunAudit) -> dict[str, Any]:
@@ -94,6 +96,7 @@ def _run(run: RunAudit) -> dict[str, Any]:
             for name, state in run.rules.items()
         ],
         "alerts": [alert.as_dict() for alert in run.alerts],
+        "forecasts": [forecast.as_dict() for forecast in run.forecasts],
         "failure_modes": [asdict(mode) for mode in run.verdict.failure_modes],
         "held_out": _held_out(run.held_out),
         "data": _data(run.status),
@@ -166,7 +169,12 @@ def _decision(run: RunDecision) -> dict[str, Any]:
         "why": run.why,
         "verdict": run.audit.verdict.name if run.audit else None,
         "breaching": [alert.as_dict() for alert in run.breaching],
+        "checks": [asdict(check) for check in run.checks],
     }
+
+
+def _against(against: Against | None) -> dict[str, Any] | None:
+    return None if against is None else {**asdict(against), "path": str(against.path)}
 
 
 def _finite(content: Any) -> Any:

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 
 from mmhealth.health import Alert, Rule
 from mmhealth.health.alerts import RuleState
+from mmhealth.report.baseline import Check
 from mmhealth.report.gate import Gate, RunDecision
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -14,12 +15,13 @@ def render_junit(gate: Gate) -> str:
     """XML text.
 
     A rule that breaches is a failure, one without data is skipped; alerts that do not breach are in
-    the case's output. What can be said only of the run as a whole is the case ``data``.
+    the case's output. What can be said only of the run as a whole is the case ``data``; each
+    comparison with a baseline is a case of its own. It fits the XSD of Jenkins' xunit plugin.
     """
     suites = ET.Element("testsuites", name="mmhealth gate")
     for run in gate.runs:
         suites.append(_suite(run))
-    for name in ("tests", "failures", "errors", "skipped"):
+    for name in ("tests", "failures", "errors"):
         suites.set(name, str(sum(int(suite.get(name, "0")) for suite in suites)))
     ET.indent(suites)
     return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
@@ -37,6 +39,8 @@ def _suite(run: RunDecision) -> ET.Element:
             alerts = [alert for alert in run.audit.standing if alert.rule == rule.name]
             failing = [alert for alert in alerts if id(alert) in breaching]
             _judge(_case(suite, run, rule.name), rule, run.audit.rules[rule.name], alerts, failing)
+    for check in run.checks:
+        _hold(_case(suite, run, f"baseline: {check.name}"), check)
     suite.set("tests", str(len(suite.findall("testcase"))))
     suite.set("failures", str(len(suite.findall("testcase/failure"))))
     suite.set("errors", str(len(suite.findall("testcase/error"))))
@@ -62,6 +66,16 @@ def _judge(
     if others:
         output = ET.SubElement(case, "system-out")
         output.text = _clean("\n".join(f"{a.severity}, {a.state}: {a.message}" for a in others))
+
+
+def _hold(case: ET.Element, check: Check) -> None:
+    why = _clean(check.why)
+    if check.reading == "worse":
+        ET.SubElement(case, "failure", type="worse than the baseline", message=why)
+    elif check.reading == "insufficient":
+        ET.SubElement(case, "skipped", message=why)
+    else:
+        ET.SubElement(case, "system-out").text = why
 
 
 def _clean(text: str) -> str:

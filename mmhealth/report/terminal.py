@@ -51,6 +51,7 @@ class _RunReport:
         yield _indent(Text(run.verdict.why))
         yield _indent(Text(describe_reading(run.status), style="dim"))
         yield from _alerts(run.standing)
+        yield from _forecasts(run)
         yield from _failure_modes(run)
         yield _heading("Held-out success")
         yield _indent(Text("\n".join(describe_held_out(run.held_out))))
@@ -104,6 +105,13 @@ def _alerts(alerts: list[Alert]) -> Iterable[RenderableType]:
             again = f" Also fired and resolved: step {steps}{more}."
         head = (f"{shown.severity} {shown.state}", style)
         yield _indent(Text.assemble(head, f"  {shown.message}{again}"))
+
+
+def _forecasts(run: RunAudit) -> Iterable[RenderableType]:
+    if run.forecasts:
+        yield _heading("Forecast, if the trend goes on")
+    for forecast in run.forecasts:
+        yield _indent(Text.assemble((forecast.severity, "bold"), f"  {forecast.message}"))
 
 
 def _gravest_first(alert: Alert) -> tuple[bool, int, int]:

@@ -5,7 +5,7 @@ from typing import Any
 from mmhealth.health import default_policy
 from mmhealth.health.policy import parse_policy
 from mmhealth.report import append_summary, gate_runs, render_github, render_junit
-from mmhealth.report.github import SUMMARY_LIMIT
+from mmhealth.report.github import SUMMARY_LIMIT, render_summary
 
 POLICY = """
 version = 1
@@ -65,6 +65,28 @@ def test_github_is_told_how_many_more_there_are(tmp_path: Path) -> None:
     lines = render_github(gate_runs(paths, default_policy())).splitlines()
     assert len(lines) == 10
     assert lines[-1] == "::error title=mmhealth::5 more, see the job summary or log"
+    assert len(render_github(gate_runs(paths[:10], default_policy())).splitlines()) == 10
+
+
+def test_github_sees_the_worst_of_all_runs_first_and_ten_in_all(
+    tmp_path: Path, record: Any
+) -> None:
+    text = POLICY.replace("{meaning}", "m") + '[rules.entropy]\nmetric = "entropy"\nabove = 0\n'
+    policy = parse_policy(text + 'severity = "info"\n', "test")
+    paths = [record(tmp_path / f"mild-{number}", [1.0] * 4) for number in range(3)]
+    paths += [record(tmp_path / f"bad-{number}", [0.1] * 4) for number in range(3)]
+    gate = gate_runs([tmp_path / "none", *paths], policy)
+    lines = render_github(gate).splitlines()
+    assert [line.split()[0] for line in lines] == ["::error"] * 4 + ["::warning"] * 3 + [
+        "::notice"
+    ] * 3
+    assert [line.split("%3A")[0].split("=")[1] for line in lines[:3]] == ["bad-0", "bad-1", "bad-2"]
+    assert "unreadable data" in lines[3], "a breach comes before what cannot be told"
+    assert lines[-1] == "::notice title=mmhealth::4 more, see the job summary or log"
+    summary = render_summary(gate)
+    rows = [line.split(" | ")[1] for line in summary.splitlines() if line.startswith("| ")][1:]
+    assert rows == ["breach"] * 3 + ["unreadable"] + ["pass"] * 3
+    assert summary.index("**bad-2") < summary.index("**bad-0: entropy")
 
 
 def test_the_summary_is_appended_and_stays_below_githubs_limit(
@@ -75,10 +97,13 @@ def test_the_summary_is_appended_and_stays_below_githubs_limit(
     gate = gate_runs([collapsing_run], default_policy())
     summary.write_text("before\n")
     assert append_summary(gate, environment) == summary
-    text = summary.read_text()
+    text = summary.read_text(encoding="utf-8")
     assert text.startswith("before\n## mmhealth gate: breach")
     assert "| collapsing | breach | critical |" in text
     summary.write_bytes(b"x" * (SUMMARY_LIMIT - 300))
     append_summary(gate, environment)
     assert SUMMARY_LIMIT - 300 < summary.stat().st_size < SUMMARY_LIMIT
+    lines = summary.read_bytes()[SUMMARY_LIMIT - 300 :].decode().splitlines()
+    assert lines[-1] == "*Cut here: GitHub takes 1 MiB at most.*"
+    assert set(lines[:-1]) <= {*text.splitlines(), ""}, "no line is cut in two"
     assert append_summary(gate, {}) is None

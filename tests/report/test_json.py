@@ -67,6 +67,17 @@ def test_the_content_says_what_the_audit_says(collapsing_run: Path) -> None:
     assert content["runs"][0]["alerts"][0]["message"].endswith(".")
 
 
+def test_a_forecast_is_told_with_documented_keys(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run", strict=True) as recorder:
+        for step in range(45):
+            recorder.log_step(step, {"entropy": [1.0 - 0.018 * step + 0.01 * (step % 2)]})
+    [forecast] = audit_json(tmp_path / "run")["runs"][0]["forecasts"]
+    assert forecast["rule"] == "entropy_collapse"
+    assert 0 <= forecast["low"] <= forecast["steps"] <= forecast["high"]
+    assert forecast["message"].endswith(".")
+    assert set(forecast) <= set(re.findall(r"`([a-z_]+)`", DOC.read_text(encoding="utf-8")))
+
+
 def test_infinity_becomes_null(tmp_path: Path, batch: Any) -> None:
     with Recorder(tmp_path / "run", strict=True) as recorder:
         for step in range(4):

@@ -73,6 +73,15 @@ def test_runs_that_share_a_regime_have_a_row_each(tmp_path: Path, batch: Any) ->
     assert rows == ["4 (a) 0.50 [0.24 0.76]", "4 (b) 0.50 [0.24 0.76]", "8 0.50 [0.24 0.76]"]
 
 
+def test_a_forecast_is_shown_where_there_is_one(tmp_path: Path, healthy_run: Path) -> None:
+    with Recorder(tmp_path / "run", strict=True) as recorder:
+        for step in range(45):
+            recorder.log_step(step, {"entropy": [1.0 - 0.018 * step + 0.01 * (step % 2)]})
+    text = re.sub(r"\s+", " ", printed(tmp_path / "run", width=80))
+    assert "Forecast, if the trend goes on warning entropy_collapse: entropy falls by 0.018" in text
+    assert "Forecast" not in printed(healthy_run, width=80)
+
+
 @pytest.mark.parametrize(
     ("values", "line"),
     [

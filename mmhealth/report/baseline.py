@@ -1,0 +1,186 @@
+"""Whether a run is no worse than a baseline run: what `mmhealth gate --baseline` asks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from mmhealth.health import Policy, Rule
+from mmhealth.health.rules import SOLVED_SUCCESS_RATE
+from mmhealth.report.audit import RunAudit
+from mmhealth.report.dataloss import describe_data, is_damaged
+from mmhealth.report.samesteps import (
+    LAST_STEPS,
+    Shares,
+    common_steps,
+    held_out_shares,
+    is_enough,
+    last_held_out,
+    mean_of,
+    values_at,
+)
+
+Reading = Literal["holds", "worse", "insufficient"]
+
+HELD_OUT = "held-out success"
+DATA = "data of the baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """The baseline of a gate, and how much worse a run may be."""
+
+    path: Path
+    tolerance: float = 0.1
+    """Of success: in points of the rate (0.1 is ten of a hundred). Of a metric: a fraction of the
+    baseline's mean, or of the rule's threshold where that is larger."""
+    last: int = LAST_STEPS
+    """Steps whose mean stands for a metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing in which a run must not be worse than the baseline."""
+
+    name: str
+    """`HELD_OUT`, a metric of the timeline, or `DATA` where the baseline is damaged."""
+    reading: Reading
+    why: str
+    """A sentence with the numbers."""
+    value: float | None = None
+    """Of the run: success rate, or mean over the last steps."""
+    baseline: float | None = None
+    allowed: float | None = None
+    """How far on the bad side of the baseline's it may lie."""
+    low: float | None = None
+    """Of success: 95 % interval of the run's rate minus the baseline's."""
+    high: float | None = None
+
+
+def hold_against(
+    run: RunAudit, baseline: RunAudit, against: Against, policy: Policy
+) -> tuple[Check, ...]:
+    """Held-out success first, then each metric that a rule of the gate watches.
+
+    What the baseline does not know is not asked. Steps beyond the gate's ``to_step`` do not count.
+    """
+    up_to = policy.gate.to_step
+    shares = held_out_shares(run.run, up_to), held_out_shares(baseline.run, up_to)
+    checks = []
+    if is_damaged(baseline.status):
+        why = f"the baseline's data are damaged: {describe_data(baseline.status)[0]}"
+        checks.append(Check(DATA, "insufficient", why))
+    if shares[1]:
+        checks.append(_check_success(*shares, against.tolerance))
+    ours, theirs = (_up_to(audit.monitor.timeline.frame, up_to) for audit in (run, baseline))
+    steps = common_steps(ours, theirs, against.last)
+    for (metric, higher_is_worse), rules in _watched(policy).items():
+        question = _Question(metric, higher_is_worse, tuple(rules), against.tolerance)
+        if theirs[metric].null_count() < len(theirs):
+            checks += question.ask(ours, theirs, steps)
+    return tuple(checks)
+
+
+def _check_success(run: Shares, baseline: Shares, tolerance: float) -> Check:
+    pair = last_held_out(baseline, run)
+    if pair is None:
+        why = f"{HELD_OUT}: the run was not evaluated at a step and horizon of the baseline's"
+        return Check(HELD_OUT, "insufficient", why, allowed=tolerance)
+    low, high = pair.interval()
+    reading: Reading = "insufficient"
+    if low >= -tolerance:
+        reading = "holds"
+    elif high < -tolerance:
+        reading = "worse"
+    unclear = "; its interval reaches both sides: evaluate more episodes"
+    why = (
+        f"{HELD_OUT} {pair.second} against {pair.first} at step {pair.step}: difference "
+        f"{pair.difference:+.3f} [{low:+.3f} {high:+.3f}], allowed {-tolerance:+.3g}"
+        f"{unclear if reading == 'insufficient' else ''}"
+    )
+    return Check(HELD_OUT, reading, why, pair.second.rate, pair.first.rate, tolerance, low, high)
+
+
+def _watched(policy: Policy) -> dict[tuple[str, bool], list[Rule]]:
+    """Rules on which the gate can fail, by metric and whether its bad side is the high one."""
+    watched: dict[tuple[str, bool], list[Rule]] = {}
+    for rule in policy.rules:
+        if policy.can_fail(rule.name, rule.severity):
+            watched.setdefault((rule.metric, rule.is_worse(1.0, 0.0)), []).append(rule)
+    return watched
+
+
+def _up_to(frame: pl.DataFrame, step: int | None) -> pl.DataFrame:
+    return frame if step is None else frame.filter(pl.col("step") <= step)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Whether the mean of one metric is no worse than the baseline's."""
+
+    metric: str
+    higher_is_worse: bool
+    rules: tuple[Rule, ...]
+    tolerance: float
+
+    def ask(self, run: pl.DataFrame, baseline: pl.DataFrame, steps: list[int]) -> list[Check]:
+        """One check; none where the baseline does not know the metric at these steps."""
+        if not steps:
+            return [self._insufficient("the run and the baseline have no step in common")]
+        theirs = values_at(baseline, self.metric, steps)
+        if not is_enough(len(theirs), len(steps)):
+            return []
+        if self._excuses and is_enough(len(_solved(run, steps)), len(steps)):
+            return [Check(self.metric, "holds", f"{self.metric}: the run has solved its task")]
+        ours = values_at(run, self.metric, steps)
+        both = sorted(ours.keys() & theirs.keys())
+        if not is_enough(len(both), len(steps)):
+            return [
+                self._insufficient(f"known at {len(both)} of the last {len(steps)} common steps")
+            ]
+        reference = mean_of(theirs[step] for step in both)
+        allowed = self.tolerance * max(abs(reference), *map(_scale, self.rules))
+        value = mean_of(ours[step] for step in both)
+        worse = self._is_worse(value, reference, allowed)
+        if worse and self._excuses:
+            unsolved = self._mean_unsolved(run, both)
+            worse = unsolved is None or self._is_worse(unsolved, reference, allowed)
+        why = (
+            f"{self.metric} {value:.3g} against {reference:.3g}, mean of {len(both)} steps up to "
+            f"{both[-1]}, allowed {'+' if self.higher_is_worse else '-'}{allowed:.3g}"
+        )
+        return [Check(self.metric, "worse" if worse else "holds", why, value, reference, allowed)]
+
+    @property
+    def _excuses(self) -> bool:
+        return all(rule.excuse_solved for rule in self.rules)
+
+    def _insufficient(self, why: str) -> Check:
+        return Check(self.metric, "insufficient", f"{self.metric}: {why}")
+
+    def _is_worse(self, value: float, reference: float, allowed: float) -> bool:
+        return (value - reference if self.higher_is_worse else reference - value) > allowed
+
+    def _mean_unsolved(self, run: pl.DataFrame, steps: list[int]) -> float | None:
+        if (name := f"{self.metric}_unsolved") not in run.columns:
+            return None
+        known = values_at(run, name, steps)
+        return mean_of(known.values()) if is_enough(len(known), len(steps)) else None
+
+
+def _solved(run: pl.DataFrame, steps: list[int]) -> list[int]:
+    """Steps at which a rule with ``excuse_solved`` would read a breach as solved, whatever ESS."""
+    rates = values_at(run, "success_rate", steps)
+    groups = values_at(run, "solved_group_share", steps)
+    return [
+        step
+        for step in steps
+        if rates.get(step, 0.0) >= SOLVED_SUCCESS_RATE or groups.get(step) == 1.0
+    ]
+
+
+def _scale(rule: Rule) -> float:
+    """The rule's threshold, where it is a number on the metric's own scale."""
+    threshold = rule.below if rule.below is not None else rule.above
+    return abs(threshold) if isinstance(threshold, float | int) else 0.0

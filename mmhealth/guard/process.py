@@ -1,0 +1,147 @@
+"""The job: a child process in a session of its own, to which signals are passed on."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from mmhealth.guard.proctable import Identity, family, identify
+
+_TO_THE_GROUP = (
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGWINCH,
+    signal.SIGTSTP,
+    signal.SIGCONT,
+)
+"""What a terminal sends to all processes of a job."""
+_TO_THE_LEADER = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""What supervisors send to one process; to the others SIGUSR1 and 2 would mean death."""
+_LOOK_EVERY_S = 0.1
+
+
+class Job:
+    """A command that runs as a child process, from its start to its end.
+
+    It leads a session of its own, so that nothing that ends this process ends it too, and has the
+    standard streams of this process. Raises OSError when the command cannot be run.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._child = subprocess.Popen(list(command), start_new_session=True)
+        self.identity = identify(self._child.pid) or Identity(self._child.pid, "")
+        self._over = False
+        self._leader_ended = threading.Event()
+        self._signalling = threading.Lock()
+
+    @property
+    def pid(self) -> int:
+        """Id of the process, of its group and of its session."""
+        return self._child.pid
+
+    def wait(self) -> int:
+        """Until the process has ended; its exit code, 128 + n for signal n, as shells say it.
+
+        For the main thread. Until this returns the process id is not given to anybody else.
+        """
+        if hasattr(os, "waitid"):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            self._child.wait()
+        with self._signalling:
+            self._over = True
+            code = self._child.wait()
+        self._leader_ended.set()
+        return code if code >= 0 else 128 - code
+
+    def pass_on(self, number: int) -> None:
+        """Pass a signal on, as if the job had got it in this process's place. A signal handler."""
+        if self._over:
+            return
+        if number == signal.SIGTSTP:
+            # A group whose parent is in another session does not stop by SIGTSTP.
+            _send_to_group(self.pid, signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif number in _TO_THE_GROUP:
+            _send_to_group(self.pid, number)
+        else:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, number)
+
+    def stop(self, grace: float) -> bool:
+        """End the job: SIGTERM to its group, and SIGKILL to what is left after ``grace`` seconds.
+
+        What is left are processes of the group and all that descended from the job when it was
+        asked: launchers give their workers sessions of their own. False when the job had ended by
+        itself. Returns when nothing is left; not for the main thread, which must `wait`.
+        """
+        deadline = time.monotonic() + grace
+        with self._signalling:
+            if self._over:
+                return False
+            members = family(self.pid)
+            _send_to_group(self.pid, signal.SIGTERM)
+            _send_to_group(self.pid, signal.SIGCONT)
+        self._leader_ended.wait(grace)
+        while (left := family(self.pid, members)) and time.monotonic() < deadline:
+            members |= left
+            time.sleep(_LOOK_EVERY_S)
+        with self._signalling:
+            if not self._over:
+                _send_to_group(self.pid, signal.SIGKILL)
+        for identity in family(self.pid, members):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(identity.pid, signal.SIGKILL)
+        self._leader_ended.wait()
+        return True
+
+
+class SignalPost:
+    """Takes the signals of this process while a job is started and runs, and passes them on.
+
+    Signals that were ignored before, as by ``nohup``, stay so, here and in the job; but for
+    SIGCHLD, without which nobody learns how the job ended. Those that come before there is a job
+    are passed on when there is.
+    """
+
+    def __init__(self) -> None:
+        self._job: Job | None = None
+        self._waiting: list[int] = []
+
+    def deliver_to(self, job: Job) -> None:
+        """From now on pass signals on to this job."""
+        self._job = job
+        while self._waiting:
+            job.pass_on(self._waiting.pop(0))
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Take signals until the block is left. For the main thread."""
+        numbers = (*_TO_THE_GROUP, *_TO_THE_LEADER)
+        before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+        taken = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+        for number in taken:
+            signal.signal(number, self._take)
+        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            yield
+        finally:
+            for number in (*taken, signal.SIGCHLD):
+                signal.signal(number, before[number])
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        if self._job is None:
+            self._waiting.append(number)
+        else:
+            self._job.pass_on(number)
+
+
+def _send_to_group(group: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)

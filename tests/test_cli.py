@@ -14,8 +14,10 @@ from typer.main import get_command
 
 import mmhealth
 from mmhealth.cli import app, main
+from mmhealth.cli.blame_command import BasisName
 from mmhealth.cli.options import LossRatio
 from mmhealth.cli.reproduce_command import FigureName
+from mmhealth.health.bases import BASES
 from mmhealth.schema import LOSS_RATIOS
 
 
@@ -52,15 +54,22 @@ def process(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = {
+    "calibrate": {"RUN", "--target-false-alarms", "--solved-at", "--out", "--policy"},
     "audit": {"RUN", "--html", "--json", "--policy"},
+    "blame": {"RUN", "--step", "--last", "--by", "--basis", "--json"},
     "demo": {
         "--pace", "--seed", "--steps", "--port", "--dir", "--browser", "--no-browser",
         "--exit-when-done",
     },
-    "gate": {"RUN", "--policy", "--format"},
+    "compare": {"RUN", "--fleet", "--last", "--json", "--policy"},
+    "gate": {"RUN", "--policy", "--format", "--baseline", "--tolerance", "--last"},
+    "guard": {
+        "COMMAND", "--run-dir", "--policy", "--grace", "--poll", "--report", "--notify",
+    },
     "import": {
         "FILE", "--out", "--map", "--const", "--loss-ratio", "--nominal-batch", "--replace",
     },
+    "notify test": {"CONFIG"},
     "policy check": {"FILE"},
     "policy show": set(),
     "reproduce": {"--figure", "--seeds", "--first-seed", "--out", "--jobs"},
@@ -68,6 +77,7 @@ COMMANDS = {
     "timeline": {"RUN", "--out"},
     "train": {"--run-dir", "--env", "--preset", "--seed", "--steps", "--pace", "--resume"},
     "watch": {"RUN", "--port", "--policy"},
+    "whatif": {"RUN", "--step", "--last", "--json"},
 }  # fmt: skip
 """The command line as it is promised: change it here only with a line in the changelog."""
 
@@ -101,6 +111,7 @@ def test_public_exports_are_frozen() -> None:
 
 def test_choices_are_those_of_the_library() -> None:
     assert tuple(LossRatio) == LOSS_RATIOS
+    assert set(BasisName) == set(BASES)
     pytest.importorskip("torch")
     from mmhealth.reference.experiments import FIGURES
 
@@ -152,6 +163,48 @@ def test_gate_formats(cli: Cli, tmp_path: Path, collapsing_run: Path, record: An
     assert cli("gate", empty).code == 3
 
 
+def test_gate_against_a_baseline(cli: Cli, healthy_run: Path, collapsing_run: Path) -> None:
+    result = cli("gate", collapsing_run, "--baseline", healthy_run, "--format", "sarif")
+    assert result.code == 1
+    levels = {r["ruleId"]: r["level"] for r in json.loads(result.out)["runs"][0]["results"]}
+    assert levels["mmhealth/baseline"] == levels["ess_collapse"] == "error"
+    held = cli("gate", healthy_run, "--baseline", collapsing_run, "--tolerance", "0.2")
+    assert held.code == 0
+    assert f"baseline {collapsing_run}, tolerance 0.2" in held.out
+    missing = cli("gate", healthy_run, "--baseline", healthy_run / "none")
+    assert (missing.code, missing.err.count("\n")) == (3, 1)
+    for wrong in ("-1", "nan"):
+        assert cli("gate", healthy_run, "--baseline", healthy_run, "--tolerance", wrong).code == 2
+
+
+def test_compare_prints_and_writes(
+    cli: Cli, tmp_path: Path, healthy_run: Path, collapsing_run: Path
+) -> None:
+    both = cli("compare", healthy_run, collapsing_run, "--json", tmp_path / "c.json")
+    assert both.code == 0
+    assert "B  CRITICAL  collapsing" in both.out
+    assert json.loads((tmp_path / "c.json").read_text())["steps"] == list(range(2, 12))
+    only = cli("compare", healthy_run, collapsing_run, "--last", 3, "--json", "-")
+    assert json.loads(only.out)["steps"] == [9, 10, 11]
+    for arguments in ((healthy_run,), (healthy_run, collapsing_run, "--fleet", "x")):
+        result = cli("compare", *arguments)
+        assert (result.code, result.err.count("\n")) == (2, 1)
+    assert cli("compare", healthy_run, tmp_path).code == 3
+
+
+def test_compare_with_a_fleet(cli: Cli, tmp_path: Path, record: Any) -> None:
+    runs = [record(tmp_path / f"run-{number}", [1.0] * 12) for number in range(3)]
+    (tmp_path / "run-3").mkdir()
+    result = cli("compare", runs[0], "--fleet", tmp_path / "run-*", "--json", "-")
+    assert result.code == 0
+    content = json.loads(result.out)
+    assert [run["label"] for run in content["fleet"]] == ["run-1", "run-2"], "not the run itself"
+    assert len(content["left_out"]) == 1
+    assert "Fleet of 2: 2 healthy" in cli("compare", runs[0], "--fleet", tmp_path / "*").out
+    none = cli("compare", runs[0], "--fleet", tmp_path / "nothing-*")
+    assert (none.code, none.err.count("\n")) == (2, 1)
+
+
 def test_gate_writes_githubs_summary(
     cli: Cli, tmp_path: Path, collapsing_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +252,38 @@ def test_timeline_as_csv_and_parquet(cli: Cli, tmp_path: Path, healthy_run: Path
     assert pl.read_parquet(tmp_path / "t.parquet")["ess_signal"].null_count() == 0
     assert cli("timeline", healthy_run, "--out", tmp_path / "t.xlsx").code == 2
     assert cli("timeline", healthy_run, "--out", tmp_path / "no" / "t.parquet").code == 2
+
+
+def test_blame_as_text_and_json(cli: Cli, tmp_path: Path, batch: Any) -> None:
+    with mmhealth.Recorder(tmp_path / "run") as recorder:
+        for step in range(3):
+            source = ["judge"] * 8 + ["verifier"] * 56
+            heavy = {"grad_norm": [9.0 + step] * 8 + [1.0] * 56, "source": source}
+            recorder.log_step(step, batch(step) | heavy)
+    result = cli("blame", tmp_path / "run", "--by", "source")
+    assert result.code == 0
+    assert "run, step 2" in result.out
+    found = json.loads(cli("blame", tmp_path / "run", "--step", 1, "--json").out)
+    assert found["steps"] == [1]
+    assert {"source", "group_id"} <= set(found["columns"])
+    window = cli("blame", tmp_path / "run", "--last", 2, "--basis", "signal", "--json")
+    assert (json.loads(window.out)["steps"], json.loads(window.out)["basis"]) == ([1, 2], "signal")
+    both = cli("blame", tmp_path / "run", "--step", 1, "--last", 2)
+    assert (both.code, both.err.count("\n")) == (2, 1)
+    typo = cli("blame", tmp_path / "run", "--by", "sauce")
+    assert (typo.code, typo.err.count("\n")) == (2, 1)
+    assert "--by: no column 'sauce': there are attempt," in typo.err
+    assert cli("blame", tmp_path / "run", "--step", 7).code == 3
+
+
+def test_blame_without_data_says_why_and_ends_with_3(cli: Cli, tmp_path: Path) -> None:
+    with mmhealth.Recorder(tmp_path / "run") as recorder:
+        recorder.log_step(0, {"reward": [1.0, 0.0]})
+    result = cli("blame", tmp_path / "run")
+    assert result.code == 3
+    assert "insufficient data: no sampled rows" in result.out
+    shown = cli("blame", tmp_path / "run", "--json")
+    assert (shown.code, json.loads(shown.out)["reason"]) == (3, "no sampled rows")
 
 
 def test_import_then_gate(cli: Cli, tmp_path: Path) -> None:

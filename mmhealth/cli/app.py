@@ -7,9 +7,14 @@ from typing import Annotated
 import typer
 
 from mmhealth._version import __version__
+from mmhealth.cli.blame_command import blame
+from mmhealth.cli.calibrate_command import calibrate
+from mmhealth.cli.compare_command import compare
+from mmhealth.cli.gate_command import gate
+from mmhealth.cli.guard_command import guard
 from mmhealth.cli.import_command import import_trajectories
+from mmhealth.cli.notify_command import notify_app
 from mmhealth.cli.options import (
-    GateFormat,
     Pace,
     PolicyPath,
     Port,
@@ -25,7 +30,8 @@ from mmhealth.cli.options import (
 )
 from mmhealth.cli.policy_command import policy_app
 from mmhealth.cli.reproduce_command import reproduce
-from mmhealth.errors import MmhealthError, PolicyError, PortInUseError
+from mmhealth.cli.whatif_command import whatif
+from mmhealth.errors import MmhealthError, NotifyError, PolicyError, PortInUseError
 
 EPILOG = """
 [bold]Quick start[/bold]
@@ -52,6 +58,7 @@ app = typer.Typer(
 
 _TRY, _JUDGE, _DATA = "See it happen", "Judge runs", "Data and policies"
 app.add_typer(policy_app, name="policy", rich_help_panel=_DATA)
+app.add_typer(notify_app, name="notify", rich_help_panel=_DATA)
 
 
 def _version(wanted: bool) -> None:
@@ -177,33 +184,12 @@ def audit(
         report.print_audit(result, Console())
 
 
-@app.command(rich_help_panel=_JUDGE)
-def gate(
-    runs: RunPaths,
-    policy: PolicyPath = None,
-    format: Annotated[
-        GateFormat, typer.Option("--format", help="What to print.")
-    ] = GateFormat.TEXT,
-) -> None:
-    """Pass or fail runs, for CI: exit code 0 pass, 1 breach, 2 usage, 3 unreadable or no data."""
-    from mmhealth import report
-    from mmhealth.health import load_policy
-    from mmhealth.report.progress import track
+app.command(rich_help_panel=_JUDGE)(gate)
+app.command(rich_help_panel=_JUDGE)(compare)
+app.command(rich_help_panel=_JUDGE)(blame)
 
-    decision = report.gate_runs(track(runs, "reading"), load_policy(policy))
-    renderers = {
-        GateFormat.TEXT: report.render_text,
-        GateFormat.JSON: lambda gate: report.dump_json(report.gate_as_dict(gate)),
-        GateFormat.JUNIT: report.render_junit,
-        GateFormat.GITHUB: report.render_github,
-    }
-    write(Path("-"), renderers[format](decision), "")
-    if format is GateFormat.GITHUB:
-        try:
-            report.append_summary(decision)
-        except OSError as error:
-            typer.echo(f"mmhealth: the job summary is not written: {error}", err=True)
-    raise typer.Exit(decision.exit_code)
+
+app.command(rich_help_panel=_JUDGE, context_settings={"allow_interspersed_args": False})(guard)
 
 
 @app.command(rich_help_panel=_JUDGE)
@@ -226,7 +212,9 @@ def timeline(
         write(out, frame.write_csv(), "--out")
 
 
+app.command(rich_help_panel=_JUDGE)(whatif)
 app.command("import", rich_help_panel=_DATA)(import_trajectories)
+app.command(rich_help_panel=_DATA)(calibrate)
 
 
 @app.command(rich_help_panel=_DATA)
@@ -245,7 +233,8 @@ def main(arguments: list[str] | None = None) -> None:
         app(arguments, prog_name="mmhealth")
     except MmhealthError as error:
         print(f"mmhealth: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, PolicyError | PortInUseError) else 3) from None
+        usage = isinstance(error, PolicyError | NotifyError | PortInUseError)
+        raise SystemExit(2 if usage else 3) from None
     except PermissionError as error:
         print(f"mmhealth: {error}", file=sys.stderr)
         raise SystemExit(3) from None

@@ -17,6 +17,7 @@ class GateFormat(StrEnum):
     JSON = "json"
     JUNIT = "junit"
     GITHUB = "github"
+    SARIF = "sarif"
 
 
 class LossRatio(StrEnum):
@@ -32,6 +33,9 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")
 RunPaths = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directories.")]
 PolicyPath = Annotated[
     Path | None, typer.Option("--policy", metavar="F", help="Policy to judge by (TOML).")
+]
+LastSteps = Annotated[
+    int, typer.Option("--last", metavar="K", min=1, help="Last steps whose means are compared.")
 ]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
 Seed = Annotated[int, typer.Option(min=0, help="Draws environment, policy and rollouts.")]

@@ -98,7 +98,7 @@ def train(
     adaptive = config.fixes.ess is not None
     if adaptive and monitor is None and not record:
         raise ValueError("the ESS loop acts on alerts: record the run, or pass a monitor")
-    about = {"environment": environment, "preset": preset, "seed": seed, **_as_json(config)}
+    about = {"world": environment, "preset": preset, "seed": seed, **_as_json(config)}
     folder = _checkpoint_folder(run_dir, checkpoint_dir)
     controller = EssAdaptive(config.fixes.ess) if config.fixes.ess else None
 

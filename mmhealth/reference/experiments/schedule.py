@@ -13,7 +13,7 @@ from multiprocessing.context import ForkServerProcess
 
 from mmhealth.reference.experiments.run import Job, execute
 
-_PRELOAD = [execute.__module__, "torch._dynamo", "mmhealth.health", "mmhealth.runlog"]
+_PRELOAD = [execute.__module__, "torch._dynamo", "mmhealth.report", "mmhealth.runlog"]
 """What runs import, the optimizer among them, takes seconds."""
 Done = Callable[[Job, bool], None]
 """Called with a job whose process has ended, and whether it left a result."""

@@ -2,7 +2,7 @@
 
     python benchmarks/fleet.py FOLDER [--seeds 200 201 ...] [--jobs 2]
 
-makes what is missing in FOLDER, one run directory an arm and seed: ``FOLDER/F2/baseline/200``. Runs
+makes what is missing in FOLDER, one run directory an arm and seed: ``FOLDER/2/baseline/200``. Runs
 are labelled by their outcomes (`courses`), whatever arm they come from.
 """
 
@@ -10,14 +10,16 @@ import argparse
 import multiprocessing as mp
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmhealth.health.calibration import Course, read_course
+from mmhealth.health.heldout import held_out_course
+from mmhealth.health.rules import SOLVED_SUCCESS_RATE
 from mmhealth.reference.config import TrainConfig
 from mmhealth.reference.experiments.arms import arms_of
-from mmhealth.runlog import open_run
+from mmhealth.runlog import Run, open_run
 
 ARMS: dict[str, tuple[str, ...]] = {
     "1": ("baseline", "staged 30 %", "entropy bonus", "no floor"),
@@ -77,30 +79,35 @@ def make(fleet: Sequence[Member], jobs: int) -> None:
             print(f"{number} of {len(missing)}: {member.figure} {member.arm}, seed {member.seed}")
 
 
-def courses(fleet: Sequence[Member]) -> list[Course]:
-    """The runs with what became of them; ``family`` is the figure whose world they share."""
-    found: list[Course] = []
+def reachable(fleet: Sequence[Member]) -> dict[str, float]:
+    """By figure the held-out success from which on a stall is no harm.
+
+    Just below the best that any run ends at, at the horizon that stalls are judged at. Take it from
+    the choosing runs for both halves of the fleet.
+    """
+    found = {}
     for figure in ARMS:
-        own = [member for member in fleet if member.figure == figure]
-        runs = [open_run(member.path) for member in own]
-        best = max(_last_success(run) for run in runs)
-        found += [
-            read_course(
-                run,
-                name=f"{member.figure}/{member.arm}/{member.seed}",
-                family=figure,
-                solved_at=min(0.9, best - NEAR_BEST),
-            )
-            for member, run in zip(own, runs, strict=True)
-        ]
+        ends = [_end(open_run(member.path)) for member in fleet if member.figure == figure]
+        found[figure] = min(SOLVED_SUCCESS_RATE, max(ends) - NEAR_BEST)
     return found
 
 
-def _last_success(run: object) -> float:
-    """Mean held-out success of the last fifth of the evaluations, all horizons together."""
-    evaluations = run.evaluations.sort("step")  # type: ignore[attr-defined]
-    last = evaluations.tail(max(1, len(evaluations) // 5))
-    return float(last["successes"].sum() / last["episodes"].sum())
+def courses(fleet: Sequence[Member], solved_at: Mapping[str, float]) -> list[Course]:
+    """The runs with what became of them; ``family`` is the figure whose world they share."""
+    return [
+        read_course(
+            open_run(member.path),
+            name=f"{member.figure}/{member.arm}/{member.seed}",
+            family=member.figure,
+            solved_at=solved_at[member.figure],
+        )
+        for member in fleet
+    ]
+
+
+def _end(run: Run) -> float:
+    """Mean held-out success at the end of a run."""
+    return float(held_out_course(run.evaluations).frame["mean"][-1])
 
 
 def _train(member: Member) -> Member:

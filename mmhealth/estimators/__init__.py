@@ -29,7 +29,7 @@ from mmhealth.estimators.pareto import khat_threshold, pareto_khat
 from mmhealth.estimators.proportions import newcombe_interval
 from mmhealth.estimators.regression import regression_step
 from mmhealth.estimators.shares import max_weight_share, top_share
-from mmhealth.estimators.stall import stall_step
+from mmhealth.estimators.stall import last_judged_step, stall_step
 
 __all__ = [
     "LOG_RATIO_EDGES_V1",
@@ -57,6 +57,7 @@ __all__ = [
     "khat_threshold",
     "kl_estimate",
     "kl_terms",
+    "last_judged_step",
     "log_ratio_histogram",
     "lorenz",
     "max_weight_share",

@@ -43,17 +43,34 @@ def stall_step(
         raise EstimatorInputError(f"delta: {delta} is not finite")
     order = np.argsort(when, kind="stable")
     when, level = when[order], level[order]
-    first, last = when[0] + window - 1, when[-1] - ahead
-    for step in np.unique(when[(when >= first) & (when <= last)]).tolist():
+    for step in _judged(when, window, ahead):
         now = _trailing_mean(when, level, step, window)
         later = _trailing_mean(when, level, step + ahead, window)
-        if now is not None and later is not None and later - now < delta - _TIE:
+        if later - now < delta - _TIE:
             return int(step)
     return None
 
 
-def _trailing_mean(steps: FloatArray, values: FloatArray, step: float, window: int) -> float | None:
-    """Mean of values at steps in (step - window, step]; None if there are none."""
+def last_judged_step(steps: ArrayLike, window: int = 15, ahead: int = 40) -> int | None:
+    """Last evaluated step at which `stall_step` could have seen a stall; None: it could see none.
+
+    ``steps`` (n,) are those of the evaluations. Raises EstimatorInputError as `stall_step` does.
+    """
+    judged = _judged(np.sort(finite_vector(steps, "steps")), window, ahead)
+    return int(judged[-1]) if judged else None
+
+
+def _judged(when: FloatArray, window: int, ahead: int) -> list[float]:
+    """Evaluated steps with a full window behind, and ahead of which there is a mean to compare."""
+    first, last = when[0] + window - 1, when[-1] - ahead
+    known = np.unique(when[(when >= first) & (when <= last)])
+    start, stop = (
+        np.searchsorted(when, known + ahead - back, side="right") for back in (window, 0)
+    )
+    return [float(step) for step in known[stop > start]]
+
+
+def _trailing_mean(steps: FloatArray, values: FloatArray, step: float, window: int) -> float:
+    """Mean of values at steps in (step - window, step], of which there is one at least."""
     start, stop = np.searchsorted(steps, (step - window, step), side="right")
-    chosen = values[start:stop]
-    return mean(chosen) if chosen.size else None
+    return mean(values[start:stop])

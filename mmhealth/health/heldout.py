@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from mmhealth.errors import EstimatorInputError
-from mmhealth.estimators import HorizonMatrix, stall_step
+from mmhealth.estimators import HorizonMatrix, last_judged_step, stall_step
 from mmhealth.estimators.horizon import Regime
 from mmhealth.runlog import Run
 
@@ -37,6 +37,8 @@ class HeldOutCourse:
     stall_step: int | None
     stall_reason: str | None
     """Why there is no stall step."""
+    judged_to: int | None = None
+    """Last step at which a stall could have been seen; None when there is none."""
 
 
 def held_out_course(evaluations: pl.DataFrame) -> HeldOutCourse:
@@ -61,7 +63,8 @@ def held_out_course(evaluations: pl.DataFrame) -> HeldOutCourse:
     means = frame.rolling("step", period=f"{MEAN_STEPS}i").agg(mean=pl.col("rate").mean())["mean"]
     full = pl.col("step") >= pl.col("step").min() + MEAN_STEPS - 1
     frame = frame.with_columns(mean=means).with_columns(mean=pl.when(full).then(pl.col("mean")))
-    return HeldOutCourse(horizon, frame.select(list(COURSE)), *_stall(frame))
+    judged = last_judged_step(frame["step"], MEAN_STEPS, AHEAD_STEPS)
+    return HeldOutCourse(horizon, frame.select(list(COURSE)), *_stall(frame, judged), judged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +157,19 @@ def own_evaluations(evaluations: pl.DataFrame) -> pl.DataFrame:
     return evaluations.filter((pl.col("episodes") > 0) & pl.col("successes").is_not_null())
 
 
-def _stall(course: pl.DataFrame) -> tuple[int | None, str | None]:
+def _stall(course: pl.DataFrame, judged: int | None) -> tuple[int | None, str | None]:
     steps, needed = course["step"], MEAN_STEPS + AHEAD_STEPS
     span = steps[-1] - steps[0] + 1
     if span < needed:
         return None, f"evaluations span {span} steps; a stall can be seen from {needed} on"
+    if judged is None:
+        return None, f"evaluations are too far apart: none lies {AHEAD_STEPS} steps behind another"
     try:
         stall = stall_step(steps, course["rate"], MEAN_STEPS, AHEAD_STEPS, STALL_DELTA)
     except EstimatorInputError as error:
         return None, str(error)
     if stall is not None:
         return stall, None
-    judged = steps[-1] - AHEAD_STEPS
     return None, f"held-out success kept improving up to step {judged}; later steps need more ahead"
 
 

@@ -13,7 +13,7 @@ def print_calibration(calibration: Calibration, console: Console) -> None:
     for kind in ("none", "stall", "regression", "unknown"):
         own = [course for course in courses if course.harm.kind == kind]
         if own:
-            steps = sum(len(course.steps) for course in own)
+            steps = sum(len(c.healthy_steps if kind == "none" else c.steps) for c in own)
             name = "healthy" if kind == "none" else kind
             console.print(f"{len(own)} runs {name}, {steps:,} steps", markup=False)
     table = Table(title="before a threshold arrow what it was", title_justify="left")
@@ -21,7 +21,8 @@ def print_calibration(calibration: Calibration, console: Console) -> None:
         table.add_column(name, overflow="fold")
     for choice in calibration.choices:
         table.add_row(choice.rule.name, _thresholds(choice), *_cells(choice.score), choice.why)
-    table.add_row("all critical", "", *_cells(calibration.pack), "", end_section=True)
+    if calibration.pack is not None:
+        table.add_row("all critical", "", *_cells(calibration.pack), "", end_section=True)
     console.print(table)
 
 

@@ -1,3 +1,5 @@
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,17 +22,22 @@ def by_hand(steps, won, of, window=15, drop=0.05):
         return sum(w for w, _ in rows) / sum(n for _, n in rows), sum(n for _, n in rows)
 
     first, last = min(steps), max(steps)
+    windows = max(2, (last - first + 1) / window)
+    sigmas = NormalDist().inv_cdf(1 - 0.01 / (windows * (windows - 1) / 2))
     for t in sorted(set(steps)):
         earlier = [u for u in set(steps) if first + window - 1 <= u <= t - window]
         if t > last - window or t < first + window - 1 or not earlier:
             continue
-        best = max(mean(u) for u in earlier)[0]
+        best = max(mean(u)[0] for u in earlier)
         size = next(mean(u)[1] for u in sorted(earlier) if mean(u)[0] == best)
-        here, n = mean(t)
-        pooled = (best * size + here * n) / (size + n)
-        error = (pooled * (1 - pooled) * (1 / size + 1 / n)) ** 0.5
-        ahead = [u for u in set(steps) if t <= u <= t + window]
-        if all(best - mean(u)[0] >= drop for u in ahead) and best - here >= 3 * error:
+
+        def has_fallen(u, best=best, size=size):
+            here, n = mean(u)
+            pooled = (best * size + here * n) / (size + n)
+            error = (pooled * (1 - pooled) * (1 / size + 1 / n)) ** 0.5
+            return best - here >= max(drop, sigmas * error)
+
+        if all(has_fallen(u) for u in set(steps) if t <= u <= t + window):
             return t
     return None
 
@@ -59,6 +66,25 @@ def test_few_episodes_do_not_make_a_fall():
     rates = [0.55] * 40 + [0.45] * 40
     assert regression_step(*course(rates, episodes=20)) is None
     assert regression_step(*course(rates, episodes=1000)) is not None
+
+
+@pytest.mark.parametrize(("rate", "episodes"), [(0.6, 64), (0.6, 240), (0.93, 64)])
+def test_success_that_stands_still_does_not_fall(rate, episodes):
+    steps = np.arange(0, 1000, 5)
+    of = np.full(len(steps), episodes)
+    rng = np.random.default_rng(0)
+    draws = [rng.binomial(episodes, rate, len(steps)) for _ in range(40)]
+    found = [regression_step(steps, won, of) for won in draws]
+    assert found == [None] * 40
+
+
+def test_a_fall_is_seen_through_the_noise_of_few_episodes():
+    steps = np.arange(0, 1000, 5)
+    of = np.full(len(steps), 64)
+    rate = np.where(steps < 500, 0.6, 0.35)
+    rng = np.random.default_rng(1)
+    found = [regression_step(steps, rng.binomial(64, rate), of) for _ in range(20)]
+    assert all(step is not None and 500 <= step <= 540 for step in found)
 
 
 @given(

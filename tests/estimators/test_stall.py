@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmhealth.errors import EstimatorInputError
-from mmhealth.estimators import stall_step
+from mmhealth.estimators import last_judged_step, stall_step
 
 FAST = settings(deadline=None, derandomize=True, max_examples=60)
 ROWS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=40)
@@ -106,3 +106,21 @@ def test_agrees_with_exact_arithmetic_in_any_order(rows, window, ahead, delta, r
 def test_what_has_no_course_is_refused(steps, success, options):
     with pytest.raises(EstimatorInputError):
         stall_step(steps, success, **options)
+
+
+def test_the_last_step_that_could_show_a_stall():
+    assert last_judged_step(range(100)) == 59
+    assert last_judged_step(range(55)) == 14
+    assert last_judged_step(range(54)) is None
+    assert last_judged_step(range(0, 400, 20)) == 340
+    assert last_judged_step(range(0, 400, 60)) is None
+
+
+@FAST
+@given(st.sets(st.integers(0, 60), min_size=1), st.integers(1, 8), st.integers(1, 12))
+def test_a_stall_can_be_seen_exactly_where_such_a_step_is(steps, window, ahead):
+    steps = sorted(steps)
+    last = last_judged_step(steps, window, ahead)
+    found = stall_step(steps, [0.5] * len(steps), window, ahead)
+    assert (found is None) == (last is None)
+    assert found is None or found <= last

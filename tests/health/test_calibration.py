@@ -1,5 +1,6 @@
 """Harm is read off outcomes, alarms are counted against it, thresholds move to a target."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,20 +9,21 @@ import pytest
 
 from mmhealth import Recorder
 from mmhealth.errors import CalibrationError
-from mmhealth.health import Policy, default_policy, load_policy
+from mmhealth.health import Monitor, Policy, default_policy, load_policy
 from mmhealth.health.calibration import (
     Course,
-    alarms,
+    Harm,
     calibrate,
     calibrated_toml,
+    play,
     read_course,
-    score_pack,
-    score_rule,
+    score,
 )
+from mmhealth.health.metrics import StepMetrics
+from mmhealth.health.rules import Rule
 from mmhealth.runlog import open_run
 
-STEPS = 110
-ROWS = 32
+ROWS = 64
 
 
 def rising(step: int) -> float:
@@ -37,134 +39,196 @@ def falling(step: int) -> float:
     return rising(step) if step < 60 else 0.3
 
 
-def always(count: int) -> Callable[[int], int]:
-    return lambda _: count
-
-
-def falls_to(count: int) -> Callable[[int], int]:
-    """A signal in 24 rows, from step 20 on in ``count``."""
-    return lambda step: count if step >= 20 else 24
-
-
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Course]:
-    """A recorded run: ``carrying`` of the 32 rows have a signal, so its ESS is that over 32."""
+def evaluated(tmp_path: Path) -> Callable[..., Harm]:
+    """What became of a recorded run with this held-out success."""
 
     def run(
-        name: str,
-        carrying: Callable[[int], int],
-        success: Callable[[int], float] | None = rising,
-        solved_at: float = 0.9,
-    ) -> Course:
-        with Recorder(tmp_path / name, strict=True) as rec:
-            for step in range(STEPS):
-                count = carrying(step)
-                rec.log_step(step, {"advantage": [1.0] * count + [0.0] * (ROWS - count)})
-                if success is not None and step % 2 == 0:
-                    won = round(1000 * success(step))
-                    rec.log_evaluation(step, episodes=1000, successes=won)
-        return read_course(open_run(tmp_path / name), solved_at=solved_at)
+        success: Callable[[int], float], steps: int = 110, every: int = 2, solved_at: float = 0.9
+    ) -> Harm:
+        path = tmp_path / str(len(list(tmp_path.iterdir())))
+        with Recorder(path, strict=True) as rec:
+            rec.log_step(0, {"advantage": [1.0, -1.0]})
+            for step in range(0, steps, every):
+                won = round(1000 * success(step))
+                rec.log_evaluation(step, episodes=1000, successes=won)
+        return read_course(open_run(path), solved_at=solved_at).harm
 
     return run
 
 
+def course(
+    values: Callable[[int], float | None],
+    harm: Harm | None = None,
+    steps: int = 400,
+    metric: str = "ess_signal",
+) -> Course:
+    """A course of which one metric is known; without ``harm`` healthy to the end."""
+    known = tuple(
+        StepMetrics(
+            {"step": step, "attempt": 0, "n": ROWS, "complete": True, metric: values(step)},
+            rows={metric: ROWS},
+        )
+        for step in range(steps)
+    )
+    return Course("", known, harm or Harm("none", None, "", known_to=steps - 1))
+
+
+def falls_to(value: float, at: int = 20) -> Callable[[int], float]:
+    return lambda step: value if step >= at else 0.75
+
+
+STALL = Harm("stall", 42, "")
+
+
 @pytest.fixture
-def policy() -> Policy:
-    """The article's rule alone."""
-    return Policy((replace(default_policy().rule("ess_signal"), severity="critical"),))
+def rule() -> Rule:
+    """The article's, as a critical one."""
+    return replace(default_policy().rule("ess_signal"), severity="critical")
 
 
-def test_harm_is_read_off_held_out_success_alone(make):
-    kinds = {
-        "solved": make("solved", always(1)),
-        "stalled": make("stalled", always(30), stalling),
-        "fallen": make("fallen", always(30), falling),
-        "unknown": make("unknown", always(1), None),
-        "good enough": make("enough", always(1), stalling, solved_at=0.45),
-    }
-    found = {name: course.harm.kind for name, course in kinds.items()}
-    assert found == {
-        "solved": "none",
-        "stalled": "stall",
-        "fallen": "regression",
-        "unknown": "unknown",
-        "good enough": "none",
-    }
-    assert kinds["stalled"].harm.step == 42
-    assert 60 < kinds["fallen"].harm.step < 70
+@pytest.fixture
+def policy(rule: Rule) -> Policy:
+    return Policy((rule,))
 
 
-def test_alarms_are_those_of_a_monitor(make, policy):
-    course = make("dips", lambda step: 4 if 20 <= step < 30 or 50 <= step < 52 else 24)
-    [alert] = alarms(policy.rules[0], course.steps)
-    assert (alert.step, alert.resolved_step) == (22, 34)
+def test_harm_is_read_off_held_out_success_alone(evaluated):
+    assert evaluated(rising).kind == "none"
+    assert evaluated(stalling).kind == "stall"
+    assert evaluated(stalling).step == 42
+    assert evaluated(stalling, solved_at=0.45).kind == "none"
+    fallen = evaluated(falling)
+    assert fallen.kind == "regression"
+    assert 60 < fallen.step < 70
 
 
-def test_only_an_alarm_that_stands_sees_harm_coming(make, policy):
+def test_what_could_not_show_harm_is_not_called_healthy(evaluated):
+    assert evaluated(rising, steps=50).kind == "unknown"
+    assert evaluated(lambda _: 0.1, steps=400, every=60).kind == "unknown"
+
+
+def test_a_run_is_healthy_only_as_far_as_it_is_known_to_be(evaluated):
+    late = evaluated(lambda step: min(0.1 + 0.005 * step, 0.6), steps=110)
+    assert (late.kind, late.known_to) == ("none", 68)
+    assert late.known_to + 40 == 108
+    assert evaluated(rising, steps=200).known_to == 198 - 15
+    assert [len(course(falls_to(0.1), late).healthy_steps)] == [69]
+
+
+def test_alarms_are_those_of_a_monitor(tmp_path):
+    rules = (
+        default_policy().rule("ess_signal"),
+        Rule(name="mean", metric="ess_signal", below=0.4, mean_of=5, min_rows=32),
+        Rule(name="drift", metric="ess_signal", drifts_below=0.8, min_rows=32),
+        Rule(name="fall", metric="ess_signal", below_baseline=0.5, min_rows=32),
+    )
+    with Recorder(tmp_path / "run", strict=True) as rec:
+        for step in range(90):
+            count = 4 if 30 <= step < 45 or 60 <= step < 62 else 40 - step % 3
+            rec.log_step(step, {"advantage": [1.0] * count + [0.0] * (ROWS - count)})
+    monitor = Monitor(tmp_path / "run", Policy(rules))
+    monitor.poll()
+    played = play(rules, read_course(open_run(tmp_path / "run")).steps)
+    assert list(played.alerts) == monitor.alerts
+    assert len({alert.rule for alert in played.alerts}) == 4
+
+
+def test_only_an_alarm_that_stands_sees_harm_coming(rule):
     stalls = [
-        make("early", falls_to(4), stalling),
-        make("over", lambda step: 4 if 5 <= step < 15 else 24, stalling),
-        make("late", lambda step: 4 if step >= 80 else 24, stalling),
+        course(falls_to(0.1), STALL),
+        course(lambda step: 0.1 if 5 <= step < 15 else 0.75, STALL),
+        course(falls_to(0.1, at=80), STALL),
+        course(lambda _: None, STALL),
     ]
-    score = score_rule(policy.rules[0], stalls)
-    assert (score.sick, score.leads) == (3, (20,))
-    assert score.healthy_steps == 0
-    assert score.false_per_1000 is None
+    found = score([rule], stalls)
+    assert (found.sick, found.leads) == (3, (20,))
+    assert found.healthy_steps == 0
+    assert found.false_per_1000 is None
 
 
-def test_every_alarm_of_a_healthy_run_is_false(make, policy):
+def test_every_alarm_of_a_healthy_run_is_false(rule):
     healthy = [
-        make("quiet", always(24)),
-        make("wolf", lambda step: 4 if step % 20 < 6 else 24),
-        make("unknown", always(4), None),
+        course(lambda _: 0.75),
+        course(lambda step: 0.1 if step % 20 < 6 else 0.75),
+        course(lambda _: 0.1, Harm("unknown", None, "")),
     ]
-    score = score_rule(policy.rules[0], healthy)
-    assert score.false_alarms == (0, 6)
-    assert score.false_per_1000 == pytest.approx(1000 * 6 / 220)
-    assert score.false_per_1000_upper > score.false_per_1000
-    assert score.runs_with_false_alarms[0] == 0.5
-    assert score_pack(policy.rules * 2, healthy).false_alarms == (0, 12)
+    found = score([rule], healthy)
+    assert found.false_alarms == (0, 20)
+    assert found.runs_with_false_alarms[0] == 0.5
+    assert found.false_per_1000_upper > found.false_per_1000
+    assert score([rule, replace(rule, name="again")], healthy).false_alarms == (0, 20)
 
 
-def test_a_rule_that_cries_wolf_is_made_less_sensitive(make, policy):
-    runs = [make("wolf", lambda step: 5 + step % 2)] * 3
-    runs.append(make("sick", falls_to(3), stalling))
-    found = calibrate(runs, policy, 1 / 100)
-    [choice] = found.choices
-    assert choice.moved
+def test_an_alarm_that_never_ends_is_no_long_stretch_without_false_alarms(rule):
+    found = score([rule], [course(lambda _: 0.1, steps=5000)])
+    assert (found.false_alarms, found.healthy_steps) == ((1,), 3)
+
+
+def test_steps_without_data_are_no_healthy_steps(rule):
+    late = replace(rule, below=None, drifts_below=0.8, baseline_steps=300, for_steps=1)
+    assert score([late], [course(lambda _: 0.75)]).healthy_steps == 100
+    nothing = replace(rule, below=None, below_baseline=0.8, recover=None, baseline_steps=900)
+    assert score([nothing], [course(lambda _: 0.75)]).healthy_runs == 0
+
+
+def test_where_sick_and_healthy_are_alike_nothing_moves(policy):
+    rng = random.Random(0)
+    alike = [course(lambda _: rng.uniform(0.5, 0.7), steps=5000)]
+    alike += [course(lambda _: rng.uniform(0.5, 0.7), Harm("stall", 300, "")) for _ in range(3)]
+    [choice] = calibrate(alike, policy, 1 / 1000).choices
+    assert not choice.moved or choice.score.detected == 0
+
+
+def test_a_rule_that_cries_wolf_is_made_less_sensitive(policy):
+    runs = [course(lambda step: 0.15 + 0.04 * (step % 2))] * 3
+    runs.append(course(falls_to(0.1), STALL))
+    [choice] = calibrate(runs, policy, 1 / 100).choices
     assert choice.why == "cried wolf"
-    assert choice.rule.below < 6 / 32
+    assert choice.rule.below < 0.19
     assert choice.rule.recover >= choice.rule.below
     assert choice.score.false_alarms == (0, 0, 0)
     assert choice.score.leads == (20,)
 
 
-def test_a_rule_that_sleeps_is_made_more_sensitive(make, policy):
-    runs = [make("well", lambda step: 20 + step % 5)] * 3
-    runs.append(make("sick", falls_to(8), stalling))
+def test_a_rule_that_sleeps_is_made_more_sensitive(policy):
+    runs = [course(lambda step: 0.6 + 0.03 * (step % 5))] * 3
+    runs.append(course(falls_to(0.25), STALL))
     [choice] = calibrate(runs, policy, 1 / 100).choices
     assert choice.score_before.detected == 0
     assert choice.score.leads == (20,)
-    assert 8 / 32 < choice.rule.below < 20 / 32
+    assert 0.25 < choice.rule.below <= 0.6
 
 
-def test_a_rule_that_does_well_is_left_alone(make, policy):
-    runs = [make("well", always(24))] * 3
-    runs.append(make("sick", falls_to(3), stalling))
+def test_a_rule_that_does_well_is_left_alone(policy):
+    runs = [course(lambda _: 0.75)] * 3
+    runs.append(course(falls_to(0.1), STALL))
     [choice] = calibrate(runs, policy, 1 / 100).choices
     assert not choice.moved
 
 
-def test_refuses_a_target_that_the_runs_cannot_support(make, policy):
-    runs = [make("well", always(24)), make("unknown", always(24), None)]
-    with pytest.raises(CalibrationError, match=r"3,000 healthy steps.*110: 2,890 are missing"):
+def test_a_metric_that_is_no_share_can_be_calibrated():
+    rule = Rule(name="entropy", metric="entropy", below=3.0, recover=3.3, severity="critical")
+    runs = [course(lambda step: 2.5 + 0.1 * (step % 9), metric="entropy")] * 3
+    runs.append(course(lambda step: 2.0 if step >= 20 else 3.0, STALL, metric="entropy"))
+    [choice] = calibrate(runs, Policy((rule,)), 1 / 100).choices
+    assert choice.score.detected == 1
+    assert 2.0 < choice.rule.below <= 2.5
+    assert choice.rule.recover > choice.rule.below
+
+
+def test_refuses_a_target_that_the_runs_cannot_support(policy):
+    runs = [course(lambda _: 0.75), course(lambda _: 0.75, Harm("unknown", None, ""))]
+    with pytest.raises(CalibrationError, match=r"3,000 healthy steps.*400: 2,600 are missing"):
         calibrate(runs, policy, 1 / 1000)
 
 
-def test_the_policy_written_is_the_policy_read(make, tmp_path):
-    runs = [make("wolf", lambda step: 5 + step % 2)] * 3
-    found = calibrate(runs, default_policy(), 1 / 100)
+@pytest.mark.parametrize("names", [(), ("low reward", "a.b")], ids=["default", "odd names"])
+def test_the_policy_written_is_the_policy_read(names, rule, tmp_path):
+    rules = tuple(replace(rule, name=name) for name in names) or default_policy().rules
+    runs = [course(lambda step: 0.15 + 0.04 * (step % 2))] * 3
+    runs[0].steps[7].values["failed_group_share"] = float("inf")
+    found = calibrate(runs, Policy(rules), 1 / 100)
     path = tmp_path / "policy.toml"
     path.write_text(calibrated_toml(found))
     assert load_policy(path).rules == found.policy.rules
-    assert "3 healthy runs (330 steps)" in path.read_text()
+    assert "3 healthy runs (1,200 steps)" in path.read_text()

@@ -6,9 +6,9 @@ its threshold moved until it meets a target (`thresholds`).
 """
 
 from mmhealth.health.calibration.harm import Harm, find_harm
-from mmhealth.health.calibration.policy_text import calibrated_toml
-from mmhealth.health.calibration.replay import Course, alarms, read_course
-from mmhealth.health.calibration.scores import Score, score_pack, score_rule
+from mmhealth.health.calibration.policy_text import calibrated_toml, describe
+from mmhealth.health.calibration.replay import Course, Played, play, read_course
+from mmhealth.health.calibration.scores import Score, score
 from mmhealth.health.calibration.thresholds import Calibration, Choice, calibrate
 
 __all__ = [
@@ -16,12 +16,13 @@ __all__ = [
     "Choice",
     "Course",
     "Harm",
+    "Played",
     "Score",
-    "alarms",
     "calibrate",
     "calibrated_toml",
+    "describe",
     "find_harm",
+    "play",
     "read_course",
-    "score_pack",
-    "score_rule",
+    "score",
 ]

@@ -1,34 +1,42 @@
 """A calibrated policy as TOML, the evidence for each threshold beside it."""
 
 import json
+import re
 from dataclasses import MISSING, fields
 
 from mmhealth.health.calibration.scores import Score
 from mmhealth.health.calibration.thresholds import Calibration, Choice
-from mmhealth.health.policy import POLICY_VERSION, Policy
+from mmhealth.health.policy import POLICY_VERSION, Policy, parse_policy
 from mmhealth.health.rules import Rule
 from mmhealth.health.scope import GateScope
 
 
 def calibrated_toml(calibration: Calibration) -> str:
-    """The policy, ready to be written to a file and read by `mmhealth.health.load_policy`."""
+    """The policy, ready to be written to a file and read by `mmhealth.health.load_policy`.
+
+    Texts that speak of a threshold which has moved (``meaning``) are those of the rule as it was.
+    """
     courses = calibration.courses
     healthy = [course for course in courses if course.is_healthy]
     sick = [course for course in courses if course.is_sick]
-    steps = sum(len(course.steps) for course in healthy)
+    steps = sum(len(course.healthy_steps) for course in healthy)
     lines = [
         f"# Calibrated by mmhealth on {len(healthy)} healthy runs ({steps:,} steps) and",
         f"# {len(sick)} that came to harm. Target: at most "
         f"{1000 * calibration.target:g} false alarms per 1,000 healthy steps (95 % upper bound).",
-        f"# All critical rules together: {describe(calibration.pack)}.",
+        "# No rule is critical."
+        if calibration.pack is None
+        else f"# All critical rules together: {describe(calibration.pack)}.",
         "",
         f"version = {POLICY_VERSION}",
         "",
         *_run_wide(calibration.policy),
     ]
     for choice in calibration.choices:
-        lines += ["", *_evidence(choice), f"[rules.{choice.rule.name}]", *_keys(choice.rule)]
-    return "\n".join(lines) + "\n"
+        lines += ["", *_evidence(choice), f"[rules.{_key(choice.rule.name)}]", *_keys(choice.rule)]
+    text = "\n".join(lines) + "\n"
+    parse_policy(text, "the calibrated policy")
+    return text
 
 
 def describe(score: Score) -> str:
@@ -86,6 +94,11 @@ def _keys(rule: Rule) -> list[str]:
             continue
         lines.append(f"{field.name} = {_literal(value)}")
     return lines
+
+
+def _key(name: str) -> str:
+    """A name as a TOML key, quoted where it has to be."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _literal(name)
 
 
 def _literal(value: object) -> str:

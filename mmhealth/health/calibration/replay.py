@@ -1,5 +1,6 @@
 """Runs as calibration sees them, and rules played over them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmhealth.health.alerts import Alert
@@ -31,6 +32,14 @@ class Course:
         """It stalled or regressed."""
         return self.harm.kind in ("stall", "regression")
 
+    @property
+    def healthy_steps(self) -> tuple[StepMetrics, ...]:
+        """Of a healthy run, the steps up to which it is known to be one."""
+        known_to = self.harm.known_to
+        if not self.is_healthy or known_to is None:
+            return ()
+        return tuple(step for step in self.steps if step.values["step"] <= known_to)
+
 
 def read_course(
     run: Run, *, name: str = "", family: str = "", solved_at: float = SOLVED_SUCCESS_RATE
@@ -43,18 +52,32 @@ def read_course(
     return Course(name or run.name, steps, harm, family)
 
 
-def alarms(rule: Rule, steps: tuple[StepMetrics, ...]) -> list[Alert]:
-    """The alerts of one rule, judged step by step as a monitor does."""
-    track, history, fired = RuleTrack(rule), list[StepMetrics](), list[Alert]()
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What rules made of the steps of a run."""
+
+    alerts: tuple[Alert, ...]
+    """In the order in which they fired."""
+    judged_steps: int
+    """Steps with data."""
+    quiet_steps: int
+    """Steps with data at whose beginning no alert stood: those at which one could fire."""
+    alarms: int
+    """Times that an alert fired while none stood."""
+
+
+def play(rules: Sequence[Rule], steps: Sequence[StepMetrics]) -> Played:
+    """Judge the steps one by one, as a monitor does."""
+    tracks, history = [RuleTrack(rule) for rule in rules], list[StepMetrics]()
+    fired: list[Alert] = []
+    known, quiet, alarms = 0, 0, 0
     for step in steps:
         history.append(step)
-        track.judge(history, fired)
-    return fired
-
-
-def judged_steps(rule: Rule, steps: tuple[StepMetrics, ...]) -> int:
-    """Steps that had data for the rule."""
-    return sum(
-        step.values.get(rule.metric) is not None and step.rows_behind(rule.metric) >= rule.min_rows
-        for step in steps
-    )
+        stood, before = any(track.current is not None for track in tracks), len(fired)
+        judged = [track.judge(history, fired) for track in tracks]
+        has_data = any(judgement.reading != "no data" for judgement in judged)
+        known += has_data
+        if not stood:
+            quiet += has_data
+            alarms += len(fired) > before
+    return Played(tuple(fired), known, quiet, alarms)

@@ -1,18 +1,19 @@
 """What rules are worth: harm seen coming, by how many steps, and false alarms.
 
-An alarm is one firing. It sees a harm coming when it fires at or before the step of the harm and
-has not resolved by then; its lead is the steps between. On healthy runs every alarm is false.
+An alarm is one firing while no alert stands. It sees a harm coming when its alert fires at or
+before the step of the harm and has not resolved by then; its lead is the steps between. On healthy
+runs every alarm is false, and they are counted per step at which one could fire: an alert that
+never resolves is no long stretch without false alarms.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 
 from mmhealth.estimators import clopper_pearson, poisson_upper
-from mmhealth.health.alerts import Alert
-from mmhealth.health.calibration.replay import Course, alarms, judged_steps
+from mmhealth.health.calibration.replay import Course, play
 from mmhealth.health.rules import Rule
 
 CONFIDENCE = 0.95
@@ -31,11 +32,13 @@ class Score:
     healthy_runs: int
     """Runs known to have come to no harm that had data for the rule."""
     healthy_steps: int
-    """Their judged steps."""
+    """Their steps with data at which no alert stood."""
     false_alarms: tuple[int, ...]
     """False alarms of each healthy run, in the order of the runs."""
     steps_of_runs: tuple[int, ...]
-    """Judged steps of each healthy run, in the same order."""
+    """Such steps of each healthy run, in the same order."""
+    judged_steps: int
+    """All steps of the healthy runs that had data."""
 
     @property
     def detected(self) -> int:
@@ -86,48 +89,30 @@ class Score:
         return float(np.quantile(rates, CONFIDENCE))
 
 
-def score_rule(rule: Rule, courses: Sequence[Course]) -> Score:
-    """One rule over the runs that have data for it."""
-    return _score(
-        courses,
-        judged=lambda course: judged_steps(rule, course.steps),
-        fired=lambda course: alarms(rule, course.steps),
-    )
-
-
-def score_pack(rules: Sequence[Rule], courses: Sequence[Course]) -> Score:
-    """Several rules as one: an alarm of any is an alarm, the first to see the harm is the lead."""
-    return _score(
-        courses,
-        judged=lambda course: max((judged_steps(r, course.steps) for r in rules), default=0),
-        fired=lambda course: [alert for rule in rules for alert in alarms(rule, course.steps)],
-    )
-
-
-def sees_coming(alert: Alert, harm_step: int) -> bool:
-    """Whether an alert stands when the harm comes."""
-    resolved = alert.resolved_step
-    return alert.step <= harm_step and (resolved is None or resolved > harm_step)
-
-
-def _score(
-    courses: Sequence[Course],
-    *,
-    judged: Callable[[Course], int],
-    fired: Callable[[Course], list[Alert]],
-) -> Score:
-    sick, leads, false, steps = 0, list[int](), list[int](), list[int]()
+def score(rules: Sequence[Rule], courses: Sequence[Course]) -> Score:
+    """Some rules taken together, over the runs that have data for one of them."""
+    sick, judged = 0, 0
+    leads, false, steps = list[int](), list[int](), list[int]()
     for course in courses:
-        count = judged(course)
-        if not count:
-            continue
         if course.is_healthy:
-            false.append(len(fired(course)))
-            steps.append(count)
+            played = play(rules, course.healthy_steps)
+            if played.quiet_steps:
+                false.append(played.alarms)
+                steps.append(played.quiet_steps)
+                judged += played.judged_steps
         elif course.is_sick and course.harm.step is not None:
-            sick += 1
             harm = course.harm.step
-            seen = [harm - alert.step for alert in fired(course) if sees_coming(alert, harm)]
-            if seen:
-                leads.append(max(seen))
-    return Score(sick, tuple(sorted(leads)), len(false), sum(steps), tuple(false), tuple(steps))
+            played = play(rules, [step for step in course.steps if step.values["step"] <= harm])
+            if played.quiet_steps:
+                sick += 1
+                seen = [harm - a.step for a in played.alerts if a.resolved_step is None]
+                leads += [max(seen)] if seen else []
+    return Score(
+        sick=sick,
+        leads=tuple(sorted(leads)),
+        healthy_runs=len(false),
+        healthy_steps=sum(steps),
+        false_alarms=tuple(false),
+        steps_of_runs=tuple(steps),
+        judged_steps=judged,
+    )

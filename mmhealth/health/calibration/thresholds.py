@@ -1,6 +1,5 @@
 """Moves the thresholds of a policy until its rules cry wolf no more often than asked for."""
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -10,13 +9,16 @@ import numpy as np
 
 from mmhealth.errors import CalibrationError
 from mmhealth.health.calibration.replay import Course
-from mmhealth.health.calibration.scores import Score, score_pack, score_rule
+from mmhealth.health.calibration.scores import Score, score
 from mmhealth.health.policy import Policy
+from mmhealth.health.rule_table import UNIT_INTERVAL
 from mmhealth.health.rules import Rule
 
-_GRID = 200
+_GRID = 60
 """Candidate thresholds of a rule: quantiles of what its metric was."""
 _FRACTIONS = tuple(round(0.05 * k, 2) for k in range(1, 20))
+_LEAST_ALARMS = 3
+"""Upper bound (95 %) of the mean of a count of which none was seen, rounded."""
 _MOVED = ("below", "above", "below_baseline", "falls_by")
 
 
@@ -45,8 +47,8 @@ class Calibration:
     target: float
     """False alarms a healthy step that the upper bound of each rule is to stay below."""
     choices: tuple[Choice, ...]
-    pack: Score
-    """All critical rules of the new policy together."""
+    pack: Score | None
+    """All critical rules of the new policy together; None where it has none."""
     courses: tuple[Course, ...]
 
 
@@ -55,13 +57,14 @@ def calibrate(courses: Sequence[Course], policy: Policy, target: float) -> Calib
 
     A rule keeps its threshold when its upper bound of false alarms meets ``target`` (alarms a
     healthy step) and no other that meets it sees more harm coming, or sees it earlier. Else it gets
-    the most sensitive threshold that meets the target. Raises CalibrationError where there are
-    fewer than 3 / target healthy steps: not even a rule that never fires would meet it.
+    the one of those that meet the target which sees most, and earliest. Rules that are held against
+    a reference run or follow a drift are reported, not moved. Raises CalibrationError where there
+    are fewer than 3 / target healthy steps: not even a rule that never fires would meet it.
     """
     if not 0 < target < 1:
         raise CalibrationError(f"target: {target:g} false alarms a step is not between 0 and 1")
-    healthy = sum(len(course.steps) for course in courses if course.is_healthy)
-    needed = ceil(3 / target)
+    healthy = sum(len(course.healthy_steps) for course in courses)
+    needed = ceil(_LEAST_ALARMS / target)
     if healthy < needed:
         known = sum(course.is_healthy for course in courses)
         raise CalibrationError(
@@ -76,46 +79,48 @@ def calibrate(courses: Sequence[Course], policy: Policy, target: float) -> Calib
         policy=replace(policy, rules=rules),
         target=target,
         choices=choices,
-        pack=score_pack(critical, courses),
+        pack=score(critical, courses) if critical else None,
         courses=tuple(courses),
     )
 
 
 def _choose(rule: Rule, courses: Sequence[Course], target: float) -> Choice:
-    before = score_rule(rule, courses)
-
-    def keep(why: str) -> Choice:
-        return Choice(rule, rule, before, before, why)
-
+    before = score([rule], courses)
     condition = next((name for name in _MOVED if _is_number(getattr(rule, name))), None)
     if condition is None:
-        return keep("its threshold is no number that could be moved")
+        why = "its threshold is a column, or its alarms have a bound of their own"
+        return Choice(rule, rule, before, before, why)
+    if (reason := _why_not(before, target)) is not None:
+        return Choice(rule, rule, before, before, reason)
+    tried = [_with(rule, condition, level) for level in _candidates(rule, condition, courses)]
+    scored = [(score([other], courses), other) for other in tried]
+    good = [(found, other) for found, other in scored if meets(found, target)]
+    if not good:
+        return Choice(rule, rule, before, before, "no threshold meets the target")
+    chosen, best = max(good, key=lambda pair: _worth(pair[0]))
+    if not meets(before, target):
+        return Choice(rule, best, before, chosen, "cried wolf")
+    if _worth(chosen) > _worth(before):
+        return Choice(rule, best, before, chosen, "sees harm earlier and meets the target")
+    why = "meets the target, and no threshold that does sees harm earlier"
+    return Choice(rule, rule, before, before, why)
+
+
+def _why_not(before: Score, target: float) -> str | None:
+    """Why there is nothing to choose for a rule; None when there is."""
     if not before.healthy_steps:
-        return keep("no healthy run has data for it")
+        return "no healthy run has data for it"
+    if before.judged_steps * target < _LEAST_ALARMS:
+        needed = ceil(_LEAST_ALARMS / target)
+        return f"judged at {before.judged_steps:,} healthy steps; the target takes {needed:,}"
     if not before.sick and meets(before, target):
-        return keep("meets the target; no sick run has data for it")
-    candidates = _candidates(rule, condition, courses)
-    scores: dict[int, Score] = {}
+        return "meets the target; no sick run has data for it"
+    return None
 
-    def score(index: int) -> Score:
-        if index not in scores:
-            scores[index] = score_rule(_with(rule, condition, candidates[index]), courses)
-        return scores[index]
 
-    best = bisect_right(
-        range(len(candidates)), 0, key=lambda k: 0 if meets(score(k), target) else 1
-    )
-    best -= 1
-    while best >= 0 and not meets(score(best), target):
-        best -= 1
-    if best < 0:
-        return keep("no threshold meets the target")
-    chosen = score(best)
-    better = (chosen.detected, sum(chosen.leads)) > (before.detected, sum(before.leads))
-    if meets(before, target) and not better:
-        return keep("meets the target, and no threshold that does sees harm earlier")
-    why = "sees harm earlier and meets the target" if meets(before, target) else "cried wolf"
-    return Choice(rule, _with(rule, condition, candidates[best]), before, chosen, why)
+def _worth(found: Score) -> tuple[int, int]:
+    """More harm seen coming first, then earlier."""
+    return found.detected, sum(found.leads)
 
 
 def meets(score: Score, target: float) -> bool:
@@ -125,14 +130,18 @@ def meets(score: Score, target: float) -> bool:
 
 
 def _candidates(rule: Rule, condition: str, courses: Sequence[Course]) -> list[float]:
-    """Thresholds from the least sensitive to the most."""
+    """Thresholds from the least sensitive to the most, all of which a policy may have."""
     if condition in ("below_baseline", "falls_by"):
         return sorted(_FRACTIONS, reverse=condition == "falls_by")
     seen = [step.values.get(rule.metric) for course in courses for step in course.steps]
     known = np.array([value for value in seen if value is not None], np.float64)
-    levels = np.quantile(known, np.linspace(0, 1, _GRID + 1))[1:-1]
-    rounded = sorted({float(f"{level:.3g}") for level in levels})
-    return [level for level in rounded if 0 < level < 1] if condition == "below" else rounded[::-1]
+    known = known[np.isfinite(known)]
+    if not known.size:
+        return []
+    levels = np.quantile(known, np.linspace(0, 1, _GRID + 1))
+    rounded = sorted({float(f"{level:.3g}") for level in levels}, reverse=condition == "above")
+    inside = UNIT_INTERVAL.match(rule.metric) is not None
+    return [level for level in rounded if 0 < level < 1 or not inside]
 
 
 def _with(rule: Rule, condition: str, threshold: float) -> Rule:
@@ -140,12 +149,11 @@ def _with(rule: Rule, condition: str, threshold: float) -> Rule:
     changes: dict[str, Any] = {condition: threshold}
     old = getattr(rule, condition)
     if rule.recover is not None:
-        ratio = rule.recover / old if old else 1.0
-        changes["recover"] = float(f"{threshold * ratio:.3g}")
-        if condition == "below":
-            changes["recover"] = min(max(changes["recover"], threshold), 1.0)
-        if condition == "above":
-            changes["recover"] = min(changes["recover"], threshold)
+        recover = float(f"{threshold * (rule.recover / old if old else 1.0):.3g}")
+        if UNIT_INTERVAL.match(rule.metric):
+            recover = min(recover, 1.0)
+        better = min if condition == "above" else max
+        changes["recover"] = better(recover, threshold)
     return replace(rule, **changes)
 
 

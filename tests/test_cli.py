@@ -171,8 +171,8 @@ def test_gate_against_a_baseline(cli: Cli, healthy_run: Path, collapsing_run: Pa
     held = cli("gate", healthy_run, "--baseline", collapsing_run, "--tolerance", "0.2")
     assert held.code == 0
     assert f"baseline {collapsing_run}, tolerance 0.2" in held.out
-    missing = cli("gate", healthy_run, "--baseline", healthy_run / "none")
-    assert (missing.code, missing.err.count("\n")) == (3, 1)
+    missing = cli("gate", healthy_run, "--baseline", healthy_run / "none", "--format", "junit")
+    assert (missing.code, ET.fromstring(missing.out).get("errors")) == (3, "1")
     for wrong in ("-1", "nan"):
         assert cli("gate", healthy_run, "--baseline", healthy_run, "--tolerance", wrong).code == 2
 
@@ -371,3 +371,28 @@ def test_without_torch_the_trainer_says_what_to_install(
     result = cli("train", "--run-dir", tmp_path / "run")
     assert result.code == 2
     assert "pip install 'mmhealth[torch]'" in " ".join(result.err.split())
+
+
+SAMPLE = Path(__file__).parent.parent / "sample_logs"
+
+
+def test_calibrate_says_how_many_healthy_steps_are_missing(cli: Cli, tmp_path: Path) -> None:
+    result = cli("calibrate", SAMPLE / "fixed", SAMPLE / "collapsing", "--out", tmp_path / "p.toml")
+    assert result.code == 3
+    assert "3,000 healthy steps" in result.err
+    assert not (tmp_path / "p.toml").exists()
+
+
+def test_calibrate_writes_a_policy_that_can_be_used(cli: Cli, tmp_path: Path) -> None:
+    runs = (SAMPLE / "fixed", SAMPLE / "collapsing")
+    target = ("--target-false-alarms", "1/20", "--solved-at", "0.7")
+    result = cli("calibrate", *runs, *target, "--out", tmp_path / "p.toml")
+    assert result.code == 0, result.err
+    assert "all critical" in result.out
+    assert cli("policy", "check", tmp_path / "p.toml").code == 0
+
+
+@pytest.mark.parametrize("target", ["0", "2", "one", "1/0"])
+def test_calibrate_refuses_a_target_that_is_no_rate(cli: Cli, target: str) -> None:
+    result = cli("calibrate", SAMPLE / "fixed", "--target-false-alarms", target)
+    assert (result.code, "--target-false-alarms" in result.err) == (2, True)

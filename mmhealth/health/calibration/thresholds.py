@@ -13,6 +13,7 @@ from mmhealth.health.calibration.scores import Score, score
 from mmhealth.health.policy import Policy
 from mmhealth.health.rule_table import UNIT_INTERVAL
 from mmhealth.health.rules import Rule
+from mmhealth.health.verdict import ON_THE_DATA
 
 _GRID = 60
 """Candidate thresholds of a rule: quantiles of what its metric was."""
@@ -87,11 +88,13 @@ def calibrate(courses: Sequence[Course], policy: Policy, target: float) -> Calib
 def _choose(rule: Rule, courses: Sequence[Course], target: float) -> Choice:
     before = score([rule], courses)
     condition = next((name for name in _MOVED if _is_number(getattr(rule, name))), None)
-    if condition is None:
-        why = "its threshold is a column, or its alarms have a bound of their own"
-        return Choice(rule, rule, before, before, why)
-    if (reason := _why_not(before, target)) is not None:
-        return Choice(rule, rule, before, before, reason)
+    reason = _why_not(before, target)
+    if rule.metric in ON_THE_DATA:
+        reason = "it speaks of the data, not of training"
+    elif condition is None:
+        reason = "its threshold is a column, or its alarms have a bound of their own"
+    if condition is None or reason is not None:
+        return Choice(rule, rule, before, before, reason or "")
     tried = [_with(rule, condition, level) for level in _candidates(rule, condition, courses)]
     scored = [(score([other], courses), other) for other in tried]
     good = [(found, other) for found, other in scored if meets(found, target)]

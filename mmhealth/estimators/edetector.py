@@ -2,14 +2,18 @@
 
 Shin, Ramdas and Rinaldo (2023), "E-detectors: a nonparametric framework for sequential change
 detection", arXiv:2203.03532. A value x, cut at ``bound``, pays y = (limit - x) / (bound - limit),
-which is at least -1. While the mean of the next value, given all before, is never below ``limit``,
-E[1 + b y | past] <= 1 for every bet 0 <= b <= 1: nobody gains by betting on a fall. With
+which is at least -1, and no more than 1. While the mean of the next value, given all before, is
+never below ``limit``, E[1 + b y | past] <= 1 for every bet 0 <= b <= 1: nobody gains by betting on
+a fall, and paying out less than was won only lowers the mean. With
 R = (R before + 1) (1 + b y), averaged over a fixed grid of bets, R - t is a supermartingale (t
-values taken in), and so is R + N / alpha - t when R starts anew at 0 on reaching 1 / alpha, where
-N counts how often it did. Hence, under that hypothesis:
+values taken in), and so is R + N / alpha - t when R starts anew at 0 only where it has reached
+1 / alpha, where N counts how often it did. It does so, with an alarm, as soon as besides the mean
+of some last values is at ``limit`` or below. Hence, under that hypothesis:
 
 - for every stopping time T, the expected number of alarms up to T is at most alpha E[T], whenever
   and for whatever reason one stops or looks;
+- no value makes the evidence R more than 2 (R + 1): a wild one raises no alarm unless R was at
+  least 1 / (2 alpha) - 1 before;
 - within n values the probability of any alarm is at most n alpha, and the mean run length up to
   the first alarm is at least 1 / alpha.
 
@@ -44,7 +48,12 @@ class EDetector:
     """Bound on the expected false alarms a value, in (0, 1)."""
     wealth: tuple[float, ...] = (0.0,) * len(BETS)
     """R of each bet: the sum, over all values at which a change could have begun, of what one unit
-    staked there has become. Below 7 / alpha before the last value, so float64 holds it."""
+    staked there has become. Before the last value below 7 / alpha, or where no last values won
+    anything at most the number of values, so float64 holds it."""
+    since: int = 0
+    """Values since the evidence began: the last ones whose payoffs have the largest sum."""
+    won: float = 0.0
+    """That sum; below 0 only where no last values won anything together."""
 
     def __post_init__(self) -> None:
         finite([self.limit, self.bound], "limit and bound")
@@ -60,19 +69,21 @@ class EDetector:
 
     @property
     def alarm(self) -> bool:
-        """Whether the evidence has reached 1 / alpha; then go on with `restarted`."""
-        return self.evidence >= 1.0 / self.alpha
+        """Whether the evidence has reached 1 / alpha, and not by waiting only: some last values
+        together lie at or beyond the limit. Then go on with `restarted`."""
+        return self.evidence >= 1.0 / self.alpha and self.won >= 0.0
 
     def after(self, value: float) -> "EDetector":
         """The detector with one more value. Raises EstimatorInputError where it is not finite."""
         payoff = (self.limit - float(finite(value, "value"))) / (self.bound - self.limit)
-        payoff = max(payoff, -1.0)
+        payoff = min(max(payoff, -1.0), 1.0)
         wealth = tuple(
             (before + 1.0) * (1.0 + bet * payoff)
             for before, bet in zip(self.wealth, BETS, strict=True)
         )
-        return replace(self, wealth=wealth)
+        since = self.since + 1 if self.won >= 0.0 else 1
+        return replace(self, wealth=wealth, since=since, won=max(self.won, 0.0) + payoff)
 
     def restarted(self) -> "EDetector":
         """The same detector without any evidence."""
-        return replace(self, wealth=(0.0,) * len(BETS))
+        return EDetector(self.limit, self.bound, self.alpha)

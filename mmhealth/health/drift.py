@@ -12,7 +12,8 @@ class Drift:
     """State of a drift rule, a pure fold over its values: `after` returns the next one.
 
     Values are weighed in units of the baseline and cut on the good side: at the furthest of the
-    first values, or as far beyond a reference as the limit is on the other side of it. An alarm
+    first values, or as far beyond a reference as the limit is on the other side of it. One that
+    lies further on the bad side of the limit than that counts as one that lies as far. An alarm
     starts the evidence anew and lasts until the mean of the ``window`` values after it is back at
     ``recover``; meanwhile nothing is weighed. So the bound of `EDetector` on the expected number of
     alarms is one on alerts, too.
@@ -31,6 +32,9 @@ class Drift:
     """The last ``window`` values that were weighed, each with its baseline."""
     drifted: int = 0
     """Values since the alarm, itself included; 0 while there is none."""
+    begun: tuple[int, float, float] = (0, 0.0, 0.0)
+    """Values since the evidence began (`EDetector.since`), up to the alarm: how many, their sum in
+    units of the baseline and cut on the good side only, and the sum of their baselines."""
 
     def after(self, value: float, reference: float | None = None) -> "Drift":
         """With one more value, held against a reference of this step where one is given."""
@@ -64,13 +68,17 @@ class Drift:
 
     @property
     def mean(self) -> float | None:
-        """Mean of the recent values, in the unit of the metric; None when there are none."""
-        return sum(value for value, _ in self.recent) / len(self.recent) if self.recent else None
+        """What is stated, in the unit of the metric; None when no value was weighed.
+
+        After an alarm the mean since the evidence began, which lies on the bad side; once there are
+        ``window`` values after it, and while there is none, the mean of the recent values.
+        """
+        return self._stated()[0] if self.recent else None
 
     @property
     def limit(self) -> float | None:
         """What `mean` is held against."""
-        return self.fraction * self._baseline() if self.recent else None
+        return self.fraction * self._stated()[1] if self.recent else None
 
     def _weigh(self, value: float, baseline: float) -> "Drift":
         assert self.detector is not None
@@ -79,18 +87,30 @@ class Drift:
         if self.drifted:
             back = self.drifted >= self.window and weighed._is_back()
             return replace(weighed, drifted=0 if back else self.drifted + 1)
-        detector = self.detector.after(min(max(value / baseline, -_HUGE), _HUGE))
+        held = min(max(value / baseline, -_HUGE), _HUGE)
+        detector = self.detector.after(held)
+        cut = (min if self.fraction < 1.0 else max)(held, detector.bound)
+        _, values, baselines = self.begun if detector.since > 1 else (0, 0.0, 0.0)
+        weighed = replace(weighed, begun=(detector.since, values + cut, baselines + baseline))
         if not detector.alarm:
             return replace(weighed, detector=detector)
         return replace(weighed, detector=detector.restarted(), drifted=1)
 
     def _is_back(self) -> bool:
-        assert self.mean is not None
+        mean, baseline = self._of_recent()
         sign = 1.0 if self.fraction < 1.0 else -1.0
-        return sign * self.mean >= sign * self.recover * self._baseline()
+        return sign * mean >= sign * self.recover * baseline
 
-    def _baseline(self) -> float:
-        return sum(baseline for _, baseline in self.recent) / len(self.recent)
+    def _stated(self) -> tuple[float, float]:
+        """The mean that is stated, and that of its baselines."""
+        if not 0 < self.drifted <= self.window:
+            return self._of_recent()
+        count, values, baselines = self.begun
+        return values / count * baselines / count, baselines / count
+
+    def _of_recent(self) -> tuple[float, float]:
+        values, baselines = zip(*self.recent, strict=True)
+        return sum(values) / len(values), sum(baselines) / len(baselines)
 
     def _mean_of_first(self) -> float:
         return sum(self.first) / len(self.first)

@@ -22,8 +22,8 @@ class Engine:
     hidden by it are superseded. A change in the past is judged again from the last snapshot before
     it; there is one every ``snapshot_steps`` steps.
 
-    Steps of attempts before ``first_attempt`` are history only: baselines and windows know them,
-    but no rule counts them and no alert is of them.
+    Steps of attempts before ``first_attempt`` are history only: baselines and the first window of a
+    fall know them, but no rule counts them, no mean is over them and no alert is of them.
     """
 
     policy: Policy
@@ -69,13 +69,14 @@ class Engine:
             self._keep_snapshot()
 
     def _take_in(self, step: StepMetrics) -> None:
-        beside = self.reference.get(step.values["step"])
-        self._history.append(step if beside is None else replace(step, reference=beside))
+        beside = self.reference.get(step.values["step"], {})
+        is_history = step.values["attempt"] < self.first_attempt
+        self._history.append(replace(step, reference=beside, is_history=is_history))
         for track in self._tracks:
-            if step.values["attempt"] >= self.first_attempt:
-                track.judge(self._history, self.alerts)
-            else:
+            if is_history:
                 track.recall(self._history[-1])
+            else:
+                track.judge(self._history, self.alerts)
 
     def _enter(self, attempt: int, start: int) -> None:
         """Hide what an attempt hides, and bring all rules to where they stood before its start."""

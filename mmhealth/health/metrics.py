@@ -44,6 +44,8 @@ class StepMetrics:
     """The loss weighs trajectories, no row has a log weight, and the signal basis took 1."""
     reference: Mapping[str, Any] = field(default_factory=dict)
     """What the reference run had at the same step; empty where there is none."""
+    is_history: bool = False
+    """It serves baselines only: the step is of an attempt before those that are judged."""
 
     def rows_behind(self, metric: str) -> int:
         """How many rows a metric describes."""

@@ -4,26 +4,26 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mmhealth.health.alerts import Alert
 from mmhealth.health.engine import Engine
 from mmhealth.health.policy import Policy, default_policy
-from mmhealth.health.timeline import Timeline, build_timeline
+from mmhealth.health.timeline import LivedStep, Timeline
 from mmhealth.runlog import Recorder, Run, open_run
 
 
 class Monitor:
     """Timeline and alerts of one run, live or finished.
 
-    A training loop calls `poll` after each step; a fresh monitor on the same data says the same.
+    A training loop calls `poll` after each step; a fresh monitor on the same data says the same,
+    also while the policy's reference run grows.
 
     Args:
         run: the run, its directory, or the recorder that writes it.
         policy: rules to judge by; the default policy where none is given.
         on_alert: called back as by `subscribe`.
         first_attempt: only steps of this attempt and later ones can breach a rule; older ones are
-            history, which baselines and windows know.
+            history, which baselines know, and of a fall the window before.
 
     Raises RunError as `open_run` does, also for the policy's reference run.
     """
@@ -40,11 +40,10 @@ class Monitor:
         self.run = path if isinstance(path, Run) else open_run(Path(path))
         self.policy = policy or default_policy()
         self.timeline = Timeline(self.run)
-        self.engine = Engine(
-            self.policy,
-            reference=_rows_by_step(self.policy.reference),
-            first_attempt=first_attempt,
-        )
+        self.engine = Engine(self.policy, first_attempt=first_attempt)
+        reference = self.policy.reference
+        self._reference = None if reference is None else Timeline(open_run(reference))
+        self._update_reference()
         self._subscribers = [] if on_alert is None else [on_alert]
         self._told: dict[tuple[str, int, int], Alert] = {}
 
@@ -63,7 +62,8 @@ class Monitor:
 
     def poll(self) -> list[Alert]:
         """Read and judge what is new; return the alerts whose state changed, as told."""
-        changed_from = self.timeline.update()
+        news = (self.timeline.update(), self._update_reference())
+        changed_from = min((key for key in news if key is not None), default=None)
         if changed_from is None:
             return []
         self.engine.advance(self.timeline, changed_from)
@@ -80,10 +80,12 @@ class Monitor:
                 callback(replace(alert))
         return changed
 
-
-def _rows_by_step(reference: Path | None) -> dict[int, dict[str, Any]]:
-    """The timeline of a reference run, as it is now."""
-    if reference is None:
-        return {}
-    frame = build_timeline(open_run(reference)).frame
-    return {row["step"]: row for row in frame.iter_rows(named=True)}
+    def _update_reference(self) -> LivedStep | None:
+        """Read what is new of the reference run; return the earliest step held against it."""
+        if self._reference is None or self._reference.update() is None:
+            return None
+        before = self.engine.reference
+        now = {key.step: metrics.values for key, metrics in self._reference.visible()}
+        self.engine.reference = now
+        changed = (k for k in self.timeline.lived if now.get(k.step) != before.get(k.step))
+        return min(changed, default=None)

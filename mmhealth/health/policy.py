@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmhealth.errors import PolicyError
-from mmhealth.health.alerts import SEVERITIES, Severity
+from mmhealth.health.alerts import SEVERITIES, Alert, Severity
 from mmhealth.health.policy_checks import Locator, check_keys, expect
 from mmhealth.health.rule_table import parse_rule
 from mmhealth.health.rules import Rule
@@ -36,6 +36,10 @@ class Policy:
         """Whether an alert of this rule and severity fails the gate, at the steps it looks at."""
         grave = SEVERITIES.index(severity) >= SEVERITIES.index(self.fail_on)
         return grave and self.gate.covers_rule(rule)
+
+    def fails(self, alert: Alert, last: int) -> bool:
+        """Whether the alert fails the gate in a run whose last judged step is ``last``."""
+        return self.can_fail(alert.rule, alert.severity) and self.gate.covers(alert, last)
 
 
 def default_policy_text() -> str:

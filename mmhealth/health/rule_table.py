@@ -9,7 +9,8 @@ from mmhealth.health.policy_checks import Locator, check_keys, expect
 from mmhealth.health.rules import Rule
 from mmhealth.health.timeline import SCHEMA
 
-_UNIT_INTERVAL = re.compile(r"ess_|gini|.*_share|success_rate|data_gap|reward_pending")
+UNIT_INTERVAL = re.compile(r"ess_|gini|.*_share|success_rate|data_gap|reward_pending")
+"""Metrics that lie between 0 and 1."""
 CONDITIONS = ("below", "above", "below_baseline", "falls_by", "drifts_below", "drifts_above")
 """Keys of which a rule has exactly one."""
 _RISING = ("above", "drifts_above")
@@ -90,7 +91,7 @@ def _check_column(name: str, key: str, where: tuple[str, ...], at: Locator) -> N
 def _check_threshold(
     condition: str, table: dict[str, Any], where: tuple[str, ...], at: Locator
 ) -> None:
-    threshold, metric = table[condition], table["metric"]
+    threshold, metric, recover = table[condition], table["metric"], table.get("recover")
     if isinstance(threshold, str):
         _check_column(threshold, condition, where, at)
         for key in ("recover", "mean_of"):
@@ -102,11 +103,16 @@ def _check_threshold(
     elif condition in _FRACTIONS:
         why = f"{condition} is a fraction: between 0 and 1, not {threshold}"
         expect(0 < threshold < 1, at, where, condition, why)
-    elif _UNIT_INTERVAL.match(metric):
+    elif UNIT_INTERVAL.match(metric):
         can_breach = 0 < threshold <= 1 if condition == "below" else 0 <= threshold < 1
         why = f"{metric} lies between 0 and 1, so {condition} = {threshold} can never tell anything"
         expect(can_breach, at, where, condition, why)
-    recover = table.get("recover")
+        why = f"{metric} lies between 0 and 1, so recover = {recover} can never be reached"
+        expect(recover is None or 0 <= recover <= 1, at, where, "recover", why)
+    for key in (condition, "recover"):
+        number = table.get(key, 0)
+        why = f"{key} must be a finite number, not {number}"
+        expect(-math.inf < number < math.inf, at, where, key, why)
     if recover is None:
         return
     falling = condition not in _RISING

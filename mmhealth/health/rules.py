@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from mmhealth.health.alerts import Severity
 from mmhealth.health.drift import Drift
@@ -60,7 +60,7 @@ class Rule:
     while_rising: str | None = None
     """Column that must have risen; with ``falls_by``."""
     window: int = 10
-    """Steps of each of the two windows of ``falls_by``; of the mean that ends a drift."""
+    """Steps with data of each of the two windows of ``falls_by``; of the mean that ends a drift."""
     baseline: Literal["first", "reference"] = "first"
     """``first``: the mean of the metric over the run's first ``baseline_steps``; ``reference``:
     what the reference run of the policy had at the same steps."""
@@ -183,13 +183,22 @@ class Rule:
         return Judgement("solved" if solved else "no data")
 
     def _judged(self, history: Sequence[StepMetrics]) -> list[StepMetrics]:
-        """The last ``mean_of`` steps with data, the latest first; fewer where there are no more."""
+        """The last ``mean_of`` steps with data, the latest first; fewer where there are no more.
+
+        Steps that are history are left out: no step is judged by what came before its job.
+        """
         judged = (
             step
             for step in reversed(history)
-            if self.has_rows(step) and step.values.get(self.metric) is not None
+            if not step.is_history
+            and self.has_rows(step)
+            and step.values.get(self.metric) is not None
         )
         return list(islice(judged, self.mean_of))
+
+    def _knows(self, step: StepMetrics, *columns: str) -> bool:
+        """Whether a step has rows enough for the rule, and a finite value in each column."""
+        return self.has_rows(step) and all(_is_finite(step.values.get(name)) for name in columns)
 
     def _is_excused(self, steps: Sequence[StepMetrics], threshold: float) -> bool:
         """Whether the first step, or the mean over all without solved groups, explains a breach."""
@@ -208,29 +217,35 @@ class Rule:
             return value
         if self.baseline == "reference":
             known = [step.reference.get(self.metric) for step in self._judged(history)]
-            there = [reference for reference in known if reference is not None]
+            there = [reference for reference in known if _is_finite(reference)]
             return value * sum(there) / len(there) if there and len(there) == len(known) else None
-        values = (step.values.get(self.metric) for step in history)
-        first = list(islice((v for v in values if v is not None), self.baseline_steps + 1))
+        values = (step.values[self.metric] for step in history if self._knows(step, self.metric))
+        first = list(islice(values, self.baseline_steps + 1))
         if len(first) <= self.baseline_steps:
             return None
         return float(value * sum(first[: self.baseline_steps]) / self.baseline_steps)
 
     def _judge_fall(self, history: Sequence[StepMetrics]) -> Judgement:
         assert self.falls_by is not None
-        if len(history) < 2 * self.window:
+        columns = (self.metric, self.while_rising or "reward")
+        known = (step for step in reversed(history) if self._knows(step, *columns))
+        steps = list(islice(known, 2 * self.window))
+        if len(steps) < 2 * self.window or steps[0] is not history[-1]:
             return Judgement("no data")
-        rising = self.while_rising or "reward"
-        before, after = history[-2 * self.window : -self.window], history[-self.window :]
-        means = [_mean(rows, name) for name in (self.metric, rising) for rows in (before, after)]
-        if any(mean is None for mean in means):
+        after, before = steps[: self.window], steps[self.window :]
+        if any(step.is_history for step in after):
             return Judgement("no data")
+        means = [_mean(rows, name) for name in columns for rows in (before, after)]
         old, new, rising_old, rising_new = (mean for mean in means if mean is not None)
         threshold = old * (1 - self.falls_by)
         if new < threshold and rising_new > rising_old:
             excused = self._is_excused(history[-1:], threshold)
             return Judgement("solved" if excused else "breached", new, threshold)
         return Judgement("recovered", new, threshold)
+
+
+def _is_finite(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
 
 
 def _mean(steps: Sequence[StepMetrics], column: str) -> float | None:

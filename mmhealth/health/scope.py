@@ -35,8 +35,11 @@ class GateScope:
     def covers(self, alert: Alert, last: int) -> bool:
         """Whether the alert counts: its rule does, and it fires at some step of the range."""
         from_step, to_step = self.steps(last)
+        if last < from_step:
+            return False
         over = alert.resolved_step is not None and alert.resolved_step <= from_step
-        return self.covers_rule(alert.rule) and alert.step <= to_step and not over
+        fires = alert.step <= to_step and last >= from_step and not over
+        return self.covers_rule(alert.rule) and fires
 
     def describe(self) -> str:
         """The scope in words; empty for all rules at the last step."""

@@ -29,7 +29,7 @@ class RuleTrack:
     drift: Drift | None = None
     """What a drift rule remembers of the history."""
 
-    def judge(self, history: Sequence[StepMetrics], fired: list[Alert]) -> None:
+    def judge(self, history: Sequence[StepMetrics], fired: list[Alert]) -> Judgement:
         """Take in the last step of the history; append the alert that fires, if one does."""
         judgement = self._judgement(history)
         self.had_data = self.had_data or judgement.value is not None
@@ -45,6 +45,7 @@ class RuleTrack:
         else:
             self.breached = 0
             self.state = "solved" if judgement.reading == "solved" else "inactive"
+        return judgement
 
     def recall(self, step: StepMetrics) -> None:
         """Take in a step that is history only: it makes a baseline, and is evidence of nothing."""

@@ -12,11 +12,13 @@ from mmhealth.report.audit import RunAudit
 from mmhealth.report.dataloss import describe_data, is_damaged
 from mmhealth.report.samesteps import (
     LAST_STEPS,
+    HeldOutPair,
     Shares,
     common_steps,
+    held_out_pairs,
     held_out_shares,
     is_enough,
-    last_held_out,
+    last_steps,
     mean_of,
     values_at,
 )
@@ -44,7 +46,8 @@ class Check:
     """One thing in which a run must not be worse than the baseline."""
 
     name: str
-    """`HELD_OUT`, a metric of the timeline, or `DATA` where the baseline is damaged."""
+    """`HELD_OUT`, with its horizon where one is logged; a metric of the timeline; or `DATA` where
+    the baseline is damaged or cannot be read."""
     reading: Reading
     why: str
     """A sentence with the numbers."""
@@ -59,12 +62,15 @@ class Check:
 
 
 def hold_against(
-    run: RunAudit, baseline: RunAudit, against: Against, policy: Policy
+    run: RunAudit, baseline: RunAudit | str, against: Against, policy: Policy
 ) -> tuple[Check, ...]:
-    """Held-out success first, then each metric that a rule of the gate watches.
+    """Held-out success at each horizon first, then each metric that a rule of the gate watches.
 
     What the baseline does not know is not asked. Steps beyond the gate's ``to_step`` do not count.
+    Of a baseline that cannot be read ``baseline`` says why.
     """
+    if isinstance(baseline, str):
+        return (Check(DATA, "insufficient", f"the baseline cannot be read: {baseline}"),)
     up_to = policy.gate.to_step
     shares = held_out_shares(run.run, up_to), held_out_shares(baseline.run, up_to)
     checks = []
@@ -72,7 +78,8 @@ def hold_against(
         why = f"the baseline's data are damaged: {describe_data(baseline.status)[0]}"
         checks.append(Check(DATA, "insufficient", why))
     if shares[1]:
-        checks.append(_check_success(*shares, against.tolerance))
+        reached = _reached(shares[1], shares[0], run.steps, baseline.steps)
+        checks += _check_success(shares[0], reached, against.tolerance)
     ours, theirs = (_up_to(audit.monitor.timeline.frame, up_to) for audit in (run, baseline))
     steps = common_steps(ours, theirs, against.last)
     for (metric, higher_is_worse), rules in _watched(policy).items():
@@ -82,24 +89,50 @@ def hold_against(
     return tuple(checks)
 
 
-def _check_success(run: Shares, baseline: Shares, tolerance: float) -> Check:
-    pair = last_held_out(baseline, run)
+def _reached(baseline: Shares, run: Shares, steps: list[int], baseline_steps: list[int]) -> Shares:
+    """Evaluations of the baseline that the run is long enough to have, too."""
+    last = max((*steps, *(step for _, step in run)), default=-1)
+    if last >= max(baseline_steps, default=0):
+        return baseline
+    return {key: share for key, share in baseline.items() if key[1] <= last}
+
+
+def _check_success(run: Shares, baseline: Shares, tolerance: float) -> list[Check]:
+    """One check for each horizon of the baseline's."""
+    if not baseline:
+        why = f"{HELD_OUT}: the baseline was evaluated only at steps that the run has not reached"
+        return [Check(HELD_OUT, "insufficient", why, allowed=tolerance)]
+    pairs = {pair.eval_horizon: pair for pair in held_out_pairs(baseline, run)}
+    return [
+        _check_horizon(horizon, step, pairs.get(horizon), tolerance)
+        for horizon, step in last_steps(baseline).items()
+    ]
+
+
+def _check_horizon(
+    horizon: int | None, last: int, pair: HeldOutPair | None, tolerance: float
+) -> Check:
+    """The check at one horizon, at which the baseline was last evaluated at step ``last``."""
+    name = HELD_OUT if horizon is None else f"{HELD_OUT} at horizon {horizon}"
     if pair is None:
-        why = f"{HELD_OUT}: the run was not evaluated at a step and horizon of the baseline's"
-        return Check(HELD_OUT, "insufficient", why, allowed=tolerance)
+        why = f"{name}: the run was not evaluated at a step of the baseline's, the last is {last}"
+        return Check(name, "insufficient", why, allowed=tolerance)
     low, high = pair.interval()
-    reading: Reading = "insufficient"
-    if low >= -tolerance:
-        reading = "holds"
-    elif high < -tolerance:
+    reading: Reading = "holds"
+    unclear = ""
+    if high < -tolerance:
         reading = "worse"
-    unclear = "; its interval reaches both sides: evaluate more episodes"
+    elif low < -tolerance:
+        reading = "insufficient"
+        unclear = "; its interval reaches both sides: evaluate more episodes"
+    elif pair.step < last:
+        reading = "insufficient"
+        unclear = f"; the run was not evaluated at step {last}"
     why = (
-        f"{HELD_OUT} {pair.second} against {pair.first} at step {pair.step}: difference "
-        f"{pair.difference:+.3f} [{low:+.3f} {high:+.3f}], allowed {-tolerance:+.3g}"
-        f"{unclear if reading == 'insufficient' else ''}"
+        f"{name}, step {pair.step}: {pair.second} against {pair.first}, difference "
+        f"{pair.difference:+.3f} [{low:+.3f} {high:+.3f}], allowed {-tolerance:+.3g}{unclear}"
     )
-    return Check(HELD_OUT, reading, why, pair.second.rate, pair.first.rate, tolerance, low, high)
+    return Check(name, reading, why, pair.second.rate, pair.first.rate, tolerance, low, high)
 
 
 def _watched(policy: Policy) -> dict[tuple[str, bool], list[Rule]]:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +12,7 @@ from mmhealth._version import __version__
 from mmhealth.health.basis_rows import Metrics
 from mmhealth.health.blame import Blame, Slice
 from mmhealth.health.pairs import RULED_OUT, Pair
+from mmhealth.report.indent import indent
 from mmhealth.runlog import Run
 
 SCHEMA = 1
@@ -42,31 +42,25 @@ def print_blame(found: Blame, name: str, console: Console, shown: int = SHOWN) -
     """Print the slices that are most to blame, and the pairs that neither column explains."""
     console.print(Text(f"{name}, {_steps(found.steps)}", style="bold"))
     for sentence in _about(found):
-        console.print(_indent(sentence))
+        console.print(indent(sentence))
     if found.whole is None or not found.slices:
         return
     console.print()
     if found.slices[0].blame < SEEN:
-        console.print(
-            _indent("No slice is to blame: none holds more than chance gives some slice.")
-        )
-    console.print(Padding(_table(found.slices[:shown]), (0, 0, 0, 2), expand=False))
+        console.print(indent("No slice is to blame: none holds more than chance gives some slice."))
+    console.print(indent(_table(found.slices[:shown])))
     if any(RULED_OUT < item.chance < 1 for item in found.slices[:shown]):
-        console.print(_indent("? may be chance, and counts in part", "dim"))
+        console.print(indent(Text("? may be chance, and counts in part", style="dim")))
     if (more := len(found.slices) - shown) > 0:
-        console.print(_indent(f"and {more} more: --by COLUMN, or --json", "dim"))
+        console.print(indent(Text(f"and {more} more: --by COLUMN, or --json", style="dim")))
     if found.pairs:
         console.print(Text("\nTogether more than either column explains", style="bold"))
     for pair in found.pairs[:PAIRS_SHOWN]:
-        console.print(_indent(_pair(pair, found.whole)))
+        console.print(indent(_pair(pair, found.whole)))
     if found.skipped:
         reasons = ", ".join(f"{column} ({why})" for column, why in found.skipped.items())
         console.print()
-        console.print(_indent(f"not sliced by {reasons}", "dim"))
-
-
-def _indent(text: str, style: str = "") -> Padding:
-    return Padding(Text(text, style=style), (0, 0, 0, 2), expand=False)
+        console.print(indent(Text(f"not sliced by {reasons}", style="dim")))
 
 
 def _steps(steps: tuple[int, ...]) -> str:

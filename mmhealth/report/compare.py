@@ -1,7 +1,7 @@
 """Two runs side by side: verdicts, metrics at the same steps, held-out success, config, data."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from mmhealth.health import Policy, Rule, Timeline
 from mmhealth.health.alerts import RuleState
@@ -12,9 +12,9 @@ from mmhealth.report.samesteps import (
     LAST_STEPS,
     HeldOutPair,
     common_steps,
+    held_out_pairs,
     held_out_shares,
     is_enough,
-    last_held_out,
     mean_of,
     values_at,
 )
@@ -74,9 +74,6 @@ class ConfigPair:
     second: Any
 
 
-Told = Literal["first", "second", "not told apart"]
-
-
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Two runs, judged by one policy, compared at the same steps."""
@@ -90,20 +87,11 @@ class Comparison:
     """The last steps that both have, ascending: where metrics are compared."""
     metrics: tuple[MetricPair, ...]
     rules: tuple[RulePair, ...]
-    held_out: HeldOutPair | None
+    held_out: tuple[HeldOutPair, ...]
+    """One for each horizon at which both were evaluated at the same step."""
     held_out_reason: str | None
     """Why held-out success is not compared."""
     config: tuple[ConfigPair, ...]
-
-    @property
-    def better_held_out(self) -> Told | None:
-        """Whose held-out success is higher beyond its 95 % interval; None when not compared."""
-        if self.held_out is None:
-            return None
-        low, high = self.held_out.interval()
-        if low > 0:
-            return "second"
-        return "first" if high < 0 else "not told apart"
 
 
 def compare_runs(audit: Audit, last: int = LAST_STEPS) -> Comparison:
@@ -115,7 +103,7 @@ def compare_runs(audit: Audit, last: int = LAST_STEPS) -> Comparison:
     steps = common_steps(*frames, last)
     courses = rule_courses(first), rule_courses(second)
     shares = held_out_shares(first.run), held_out_shares(second.run)
-    pair = last_held_out(*shares)
+    pairs = held_out_pairs(*shares)
     return Comparison(
         first=first,
         second=second,
@@ -130,8 +118,8 @@ def compare_runs(audit: Audit, last: int = LAST_STEPS) -> Comparison:
             RulePair(rule, courses[0][rule.name], courses[1][rule.name])
             for rule in audit.policy.rules
         ),
-        held_out=pair,
-        held_out_reason=None if pair else _why_no_pair(first, second, *shares),
+        held_out=pairs,
+        held_out_reason=None if pairs else _why_no_pair(first, second, *shares),
         config=_config_pairs(first, second),
     )
 

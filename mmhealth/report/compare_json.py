@@ -16,7 +16,6 @@ SCHEMA = 1
 
 def comparison_as_dict(comparison: Comparison) -> dict[str, Any]:
     """Two runs compared."""
-    pair = comparison.held_out
     return {
         "schema": SCHEMA,
         "mmhealth": __version__,
@@ -25,7 +24,7 @@ def comparison_as_dict(comparison: Comparison) -> dict[str, Any]:
         "steps": list(comparison.steps),
         "metrics": {metric.name: _metric(metric) for metric in comparison.metrics},
         "rules": [_rule(rule) for rule in comparison.rules],
-        "held_out": None if pair is None else _held_out(pair, comparison),
+        "held_out": [_held_out(pair) for pair in comparison.held_out],
         "held_out_reason": comparison.held_out_reason,
         "config": [
             {"key": item.key, "first": _known(item.first), "second": _known(item.second)}
@@ -112,7 +111,7 @@ def _course(course: RuleCourse) -> dict[str, Any]:
     return asdict(course)
 
 
-def _held_out(pair: HeldOutPair, comparison: Comparison) -> dict[str, Any]:
+def _held_out(pair: HeldOutPair) -> dict[str, Any]:
     low, high = pair.interval()
     return {
         "step": pair.step,
@@ -122,7 +121,7 @@ def _held_out(pair: HeldOutPair, comparison: Comparison) -> dict[str, Any]:
         "difference": pair.difference,
         "low": low,
         "high": high,
-        "higher": comparison.better_held_out,
+        "higher": pair.higher,
     }
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console, JustifyMethod, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +12,8 @@ from mmhealth.report.audit import RunAudit
 from mmhealth.report.compare import Comparison, RuleCourse
 from mmhealth.report.dataloss import describe_data, describe_reading
 from mmhealth.report.fleet import FleetComparison, Place
+from mmhealth.report.indent import indent
+from mmhealth.report.samesteps import HeldOutPair
 from mmhealth.report.terminal import STYLES
 
 
@@ -24,7 +25,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console, f"Metrics, {_mean_over(comparison.steps)} that both have", _metrics(comparison)
     )
     _section(console, "Rules", _rules(comparison))
-    _section(console, "Held-out success [95 % interval]", [describe_held_out(comparison)])
+    _section(console, "Held-out success [95 % interval]", describe_held_out(comparison))
     _section(console, "Settings that differ", _settings(comparison))
 
 
@@ -34,7 +35,7 @@ def print_fleet(comparison: FleetComparison, console: Console) -> None:
     _print(console, _head(comparison.run))
     told = ", ".join(f"{count} {name}" for name, count in sorted(comparison.verdicts.items()))
     _print(console, [Text(f"Fleet of {fleet}: {told}", style="bold")])
-    _print(console, [_indent(f"left out: {reason}") for reason in comparison.left_out])
+    _print(console, [indent(f"left out: {reason}") for reason in comparison.left_out])
     title = f"Metrics, {_mean_over(comparison.steps)} of the run"
     _section(console, title, _fleet_metrics(comparison))
     _section(console, "Rules", _fleet_rules(comparison))
@@ -51,15 +52,16 @@ def print_fleet(comparison: FleetComparison, console: Console) -> None:
     _section(console, "Settings that less than half of the fleet share", parts or ["none"])
 
 
-def describe_held_out(comparison: Comparison) -> str:
-    """Held-out success of both runs and its difference, in a sentence."""
-    pair = comparison.held_out
-    if pair is None:
-        return f"insufficient data: {comparison.held_out_reason}"
+def describe_held_out(comparison: Comparison) -> list[str]:
+    """Held-out success of both runs and its difference, in a sentence for each horizon."""
+    if not comparison.held_out:
+        return [f"insufficient data: {comparison.held_out_reason}"]
+    return [_difference(pair) for pair in comparison.held_out]
+
+
+def _difference(pair: HeldOutPair) -> str:
     low, high = pair.interval()
-    told = {"first": "A is higher", "second": "B is higher"}.get(
-        str(comparison.better_held_out), "not told apart"
-    )
+    told = {"first": "A is higher", "second": "B is higher"}.get(pair.higher, "not told apart")
     return (
         f"A {pair.first}, B {pair.second} at step {pair.step}{_at(pair.eval_horizon)}; "
         f"B - A {pair.difference:+.3f} [{low:+.3f} {high:+.3f}]: {told}"
@@ -98,7 +100,7 @@ def _head(run: RunAudit, side: str = "") -> list[RenderableType]:
     )
     sentences = [run.verdict.why, describe_reading(run.status)]
     losses = [f"data: {sentence}" for sentence in describe_data(run.status)]
-    return [title, *(_indent(sentence) for sentence in (*sentences, *losses))]
+    return [title, *(indent(sentence) for sentence in (*sentences, *losses))]
 
 
 def _metrics(comparison: Comparison) -> list[RenderableType]:
@@ -210,11 +212,7 @@ def _table(
 
 
 def _section(console: Console, title: str, parts: Iterable[RenderableType]) -> None:
-    _print(console, ["", Text(title, style="bold"), *map(_indent, parts)])
-
-
-def _indent(part: RenderableType) -> RenderableType:
-    return Padding(Text(part) if isinstance(part, str) else part, (0, 0, 0, 2), expand=False)
+    _print(console, ["", Text(title, style="bold"), *map(indent, parts)])
 
 
 def _print(console: Console, parts: Iterable[RenderableType]) -> None:

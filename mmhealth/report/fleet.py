@@ -18,8 +18,8 @@ from mmhealth.report.samesteps import (
     Share,
     held_out_shares,
     is_enough,
+    last_steps,
     mean_of,
-    most_evaluated,
     values_at,
 )
 
@@ -34,16 +34,22 @@ class Place:
     value: float
     fleet: tuple[float, ...]
     """Values of the runs that know it, ascending."""
+    beside: tuple[float, ...] = ()
+    """What each of these is held against, where it is not ``value``: the run's mean over the steps
+    that both know."""
 
     @property
     def below(self) -> int:
         """Runs of the fleet with a smaller value."""
-        return sum(value < self.value for value in self.fleet)
+        return sum(other < own for own, other in self._pairs())
 
     @property
     def above(self) -> int:
         """Runs of the fleet with a larger value."""
-        return sum(value > self.value for value in self.fleet)
+        return sum(other > own for own, other in self._pairs())
+
+    def _pairs(self) -> Iterable[tuple[float, float]]:
+        return zip(self.beside or (self.value,) * len(self.fleet), self.fleet, strict=True)
 
     @property
     def rank(self) -> float:
@@ -151,23 +157,26 @@ def compare_with_fleet(
 def _place_metric(
     name: str, run: RunAudit, fleet: Sequence[RunAudit], steps: list[int]
 ) -> MetricPlace:
-    value = _mean_at(run, name, steps)
-    if value is None:
+    own = values_at(run.monitor.timeline.frame, name, steps)
+    if not is_enough(len(own), len(steps)):
         why = run.monitor.timeline.reason(steps[-1], name) if steps else "no step could be judged"
         return MetricPlace(name, None, why or f"known at few of the last {len(steps)} steps")
-    return MetricPlace(name, *_place(value, (_mean_at(other, name, steps) for other in fleet)))
+    pairs = []
+    for other in fleet:
+        theirs = values_at(other.monitor.timeline.frame, name, steps)
+        both = own.keys() & theirs.keys()
+        if is_enough(len(both), len(steps)):
+            pairs.append((mean_of(theirs[s] for s in both), mean_of(own[s] for s in both)))
+    return MetricPlace(name, *_place(mean_of(own.values()), pairs))
 
 
-def _mean_at(run: RunAudit, name: str, steps: list[int]) -> float | None:
-    known = values_at(run.monitor.timeline.frame, name, steps)
-    return mean_of(known.values()) if is_enough(len(known), len(steps)) else None
-
-
-def _place(value: float, fleet: Iterable[float | None]) -> tuple[Place | None, str | None]:
-    known = sorted(other for other in fleet if other is not None)
+def _place(value: float, pairs: Iterable[tuple[float, float]]) -> tuple[Place | None, str | None]:
+    """The place of a value, from each value of the fleet with what it is held against."""
+    known = sorted(pairs)
     if len(known) < LEAST_RUNS:
         return None, f"{len(known)} of the fleet know it at these steps, {LEAST_RUNS} are needed"
-    return Place(value, tuple(known)), None
+    fleet, beside = zip(*known, strict=True)
+    return Place(value, fleet, beside), None
 
 
 def _place_rules(policy: Policy, run: RunAudit, fleet: Sequence[RunAudit]) -> tuple[RulePlace, ...]:
@@ -182,14 +191,13 @@ def _place_rules(policy: Policy, run: RunAudit, fleet: Sequence[RunAudit]) -> tu
 
 
 def _place_held_out(run: RunAudit, fleet: Sequence[RunAudit]) -> HeldOutPlace | str:
-    own = held_out_shares(run.run)
-    if not own:
+    own, horizon = held_out_shares(run.run), run.held_out.eval_horizon
+    step = last_steps(own).get(horizon)
+    if step is None:
         return "no held-out evaluation is logged"
-    horizon = most_evaluated(own)
-    step = max(step for other, step in own if other == horizon)
-    shares = [held_out_shares(other.run).get((horizon, step)) for other in fleet]
     share = own[horizon, step]
-    place, why = _place(share.rate, (other.rate if other else None for other in shares))
+    shares = [held_out_shares(other.run).get((horizon, step)) for other in fleet]
+    place, why = _place(share.rate, [(other.rate, share.rate) for other in shares if other])
     if place is None:
         return f"at step {step}: {why}"
     return HeldOutPlace(step, horizon, share, place)

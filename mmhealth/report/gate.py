@@ -66,12 +66,10 @@ def gate_runs(paths: Iterable[Path], policy: Policy, against: Against | None = N
     *breach*: an alert of the severity ``fail_on`` or a graver one fires at a step that the policy's
     `GateScope` looks at, or the run is worse than the baseline. *insufficient*: nothing of the
     kind, but no rule had data, files of the run are damaged, so that what they said is not known,
-    or a comparison with the baseline cannot be decided. *unreadable*: not a run directory, or one
-    that cannot be read.
-
-    Raises RunError where the baseline cannot be read.
+    or a comparison with the baseline cannot be decided, as where that cannot be read. *unreadable*:
+    not a run directory, or one that cannot be read.
     """
-    baseline = audit_runs([Monitor(against.path, policy)]).runs[0] if against else None
+    baseline = _read(against, policy) if against else None
     monitors: dict[Path, Monitor] = {}
     unreadable: dict[Path, str] = {}
     for path in dict.fromkeys(paths):
@@ -92,16 +90,17 @@ def gate_runs(paths: Iterable[Path], policy: Policy, against: Against | None = N
     return Gate(policy, tuple(decisions), against)
 
 
+def _read(against: Against, policy: Policy) -> RunAudit | str:
+    """The baseline, or why it cannot be read."""
+    try:
+        return audit_runs([Monitor(against.path, policy)]).runs[0]
+    except (RunError, PermissionError) as error:
+        return str(error)
+
+
 def decide(run: RunAudit, policy: Policy, checks: tuple[Check, ...] | None = None) -> RunDecision:
     """The decision on one run that could be read; ``checks`` where there is a baseline."""
-    breaching: tuple[Alert, ...] = ()
-    if run.steps:
-        breaching = tuple(
-            alert
-            for alert in run.standing
-            if policy.can_fail(alert.rule, alert.severity)
-            and policy.gate.covers(alert, run.steps[-1])
-        )
+    breaching = tuple(a for a in run.standing if run.steps and policy.fails(a, run.steps[-1]))
     outcome, why = _outcome(run, breaching, policy, checks)
     return RunDecision(run.label, run.run.path, outcome, why, breaching, run, checks or ())
 
@@ -117,15 +116,13 @@ def _outcome(
         reasons = [f"firing at {policy.fail_on} or above: {names}"] if breaching else []
         reasons += [f"worse than the baseline: {', '.join(worse)}"] if worse else []
         return "breach", "; ".join(reasons)
-    if why := _no_data(run, policy) or _in_doubt(run, checks):
+    if why := _damage(run) or _no_data(run, policy) or _in_doubt(checks):
         return "insufficient", why
     return "pass", _why_pass(run, policy)
 
 
-def _in_doubt(run: RunAudit, checks: tuple[Check, ...] | None) -> str | None:
-    """Why it cannot pass though nothing breaches, if it cannot."""
-    if is_damaged(run.status):
-        return f"no alert breaches, but data are damaged: {_damage(run)}"
+def _in_doubt(checks: tuple[Check, ...] | None) -> str | None:
+    """Why it cannot pass against the baseline though nothing breaches, if it cannot."""
     if checks == ():
         return "no alert breaches, but the baseline knows nothing to hold the run against"
     unclear = [check.why for check in checks or () if check.reading == "insufficient"]
@@ -155,11 +152,9 @@ def _no_data(run: RunAudit, policy: Policy) -> str | None:
     scope = policy.gate
     if not scope.rules and run.verdict.name == "insufficient":
         return run.verdict.why
-    counted = [
-        rule
-        for rule in policy.rules
-        if scope.covers_rule(rule.name) and (scope.rules or rule.metric not in ON_THE_DATA)
-    ]
+    able = [rule for rule in policy.rules if policy.can_fail(rule.name, rule.severity)]
+    telling = [rule for rule in able if rule.metric not in ON_THE_DATA]
+    counted = able if scope.rules else telling or able
     never = run.monitor.engine.never_judged()
     if all(rule.name in never for rule in counted):
         return f"none of the rules that count ever had data: {', '.join(r.name for r in counted)}"
@@ -172,7 +167,9 @@ def _no_data(run: RunAudit, policy: Policy) -> str | None:
     return None
 
 
-def _damage(run: RunAudit) -> str:
+def _damage(run: RunAudit) -> str | None:
+    if not is_damaged(run.status):
+        return None
     sentences = describe_data(run.status)
     more = f" (and {len(sentences) - 1} more; see mmhealth audit)" if len(sentences) > 1 else ""
-    return sentences[0] + more
+    return f"no alert breaches, but data are damaged: {sentences[0]}{more}"

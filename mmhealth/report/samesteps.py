@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import polars as pl
 
@@ -32,7 +33,7 @@ def mean_of(values: Iterable[float]) -> float:
 
 
 def is_enough(known: int, steps: int) -> bool:
-    """Whether a mean over ``known`` of the steps may stand for them: over half of them or more."""
+    """Whether a mean over ``known`` of the steps may stand for them: over at least half of them."""
     return known > 0 and 2 * known >= steps
 
 
@@ -61,9 +62,12 @@ Shares = dict[tuple[int | None, int], Share]
 """Evaluations of a run by (evaluation horizon, step); the horizon is None where not logged."""
 
 
+Told = Literal["first", "second", "not told apart"]
+
+
 @dataclass(frozen=True, slots=True)
 class HeldOutPair:
-    """Held-out success of two runs at the last step at which both were evaluated."""
+    """Held-out success of two runs at one horizon, at the last step at which both have it."""
 
     step: int
     eval_horizon: int | None
@@ -80,6 +84,14 @@ class HeldOutPair:
         second, first = self.second, self.first
         return newcombe_interval(second.successes, second.episodes, first.successes, first.episodes)
 
+    @property
+    def higher(self) -> Told:
+        """Whose success is higher beyond the interval of the difference."""
+        low, high = self.interval()
+        if low > 0:
+            return "second"
+        return "first" if high < 0 else "not told apart"
+
 
 def held_out_shares(run: Run, up_to: int | None = None) -> Shares:
     """Evaluations of the run's own policy; those of one step and horizon are added up."""
@@ -95,22 +107,18 @@ def held_out_shares(run: Run, up_to: int | None = None) -> Shares:
     return {(horizon, step): Share(won, n) for horizon, step, won, n in sums.iter_rows()}
 
 
-def last_held_out(first: Shares, second: Shares) -> HeldOutPair | None:
-    """The last evaluation that both have, if there is one.
-
-    It is at the horizon at which they have most evaluated steps in common, the longest among
-    equals.
-    """
+def held_out_pairs(first: Shares, second: Shares) -> tuple[HeldOutPair, ...]:
+    """The last evaluation that both have at each horizon that both have, in order of horizon."""
     both = first.keys() & second.keys()
-    if not both:
-        return None
-    horizon = most_evaluated(both)
-    step = max(step for other, step in both if other == horizon)
-    key = (horizon, step)
-    return HeldOutPair(step, horizon, first[key], second[key])
+    return tuple(
+        HeldOutPair(step, horizon, first[horizon, step], second[horizon, step])
+        for horizon, step in last_steps(both).items()
+    )
 
 
-def most_evaluated(keys: Iterable[tuple[int | None, int]]) -> int | None:
-    """The horizon with most (horizon, step), the longest among equals."""
-    horizons = [horizon for horizon, _ in keys]
-    return max(set(horizons), key=lambda horizon: (horizons.count(horizon), horizon or 0))
+def last_steps(evaluations: Iterable[tuple[int | None, int]]) -> dict[int | None, int]:
+    """The last step of each horizon, in order of horizon; one that is not logged comes last."""
+    last: dict[int | None, int] = {}
+    for horizon, step in evaluations:
+        last[horizon] = max(step, last.get(horizon, step))
+    return dict(sorted(last.items(), key=lambda item: (item[0] is None, item[0] or 0)))

@@ -33,7 +33,8 @@ def render_sarif(gate: Gate, base: Path | None = None) -> str:
     rules = [_rule(gate, rule) for rule in gate.policy.rules]
     if gate.against is not None:
         rules.append(_baseline_rule())
-    places = {run.path: _place(run.path, base or Path.cwd()) for run in gate.runs}
+    given = [run.path for run in gate.runs] + ([gate.against.path] if gate.against else [])
+    places = {path: _place(path, base or Path.cwd()) for path in given}
     driver = {"name": "mmhealth", "version": __version__, "rules": rules}
     run = {
         "tool": {"driver": driver},
@@ -131,15 +132,17 @@ def _invocation(gate: Gate, places: dict[Path, Path]) -> dict[str, Any]:
         "executionSuccessful": not lacking,
         "exitCode": gate.exit_code,
         "toolExecutionNotifications": [
-            {"level": "error", "message": {"text": _lack(run, places[run.path])}} for run in lacking
+            {"level": "error", "message": {"text": _lack(run, places)}} for run in lacking
         ],
     }
 
 
-def _lack(run: RunDecision, place: Path) -> str:
-    shown = place.as_posix()
-    why = run.why.replace(str(run.path), shown) if run.path.is_absolute() else run.why
-    return f"{shown}: {run.outcome}: {why}"
+def _lack(run: RunDecision, places: dict[Path, Path]) -> str:
+    why = run.why
+    for path, place in places.items():
+        if path.is_absolute():
+            why = why.replace(str(path), place.as_posix())
+    return f"{places[run.path].as_posix()}: {run.outcome}: {why}"
 
 
 def _place(run: Path, base: Path) -> Path:

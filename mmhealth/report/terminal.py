@@ -14,6 +14,7 @@ from mmhealth.report.audit import Audit, RunAudit
 from mmhealth.report.dataloss import describe_data, describe_reading
 from mmhealth.report.heldout import HeldOut
 from mmhealth.report.horizons import Horizons
+from mmhealth.report.indent import indent
 from mmhealth.report.metrics import MetricSummary, judged_metrics
 from mmhealth.report.sparkline import sparkline
 
@@ -48,18 +49,18 @@ class _RunReport:
         yield Text.assemble(
             (run.verdict.name.upper(), STYLES[run.verdict.name]), "  ", (run.label, "bold")
         )
-        yield _indent(Text(run.verdict.why))
-        yield _indent(Text(describe_reading(run.status), style="dim"))
+        yield indent(Text(run.verdict.why))
+        yield indent(Text(describe_reading(run.status), style="dim"))
         yield from _alerts(run.standing)
         yield from _forecasts(run)
         yield from _failure_modes(run)
         yield _heading("Held-out success")
-        yield _indent(Text("\n".join(describe_held_out(run.held_out))))
+        yield indent(Text("\n".join(describe_held_out(run.held_out))))
         yield from _metrics(run, blocks=not options.ascii_only)
         if sentences := describe_data(run.status):
             style = "bold red" if run.status.data_lost else "bold"
             yield _heading("Loss of data" if run.status.data_lost else "Unfinished data", style)
-            yield from (_indent(Text(f"- {sentence}")) for sentence in sentences)
+            yield from (indent(Text(f"- {sentence}")) for sentence in sentences)
 
 
 def describe_held_out(held_out: HeldOut) -> list[str]:
@@ -104,14 +105,14 @@ def _alerts(alerts: list[Alert]) -> Iterable[RenderableType]:
             more = ", ..." if len(others) > 6 else ""
             again = f" Also fired and resolved: step {steps}{more}."
         head = (f"{shown.severity} {shown.state}", style)
-        yield _indent(Text.assemble(head, f"  {shown.message}{again}"))
+        yield indent(Text.assemble(head, f"  {shown.message}{again}"))
 
 
 def _forecasts(run: RunAudit) -> Iterable[RenderableType]:
     if run.forecasts:
         yield _heading("Forecast, if the trend goes on")
     for forecast in run.forecasts:
-        yield _indent(Text.assemble((forecast.severity, "bold"), f"  {forecast.message}"))
+        yield indent(Text.assemble((forecast.severity, "bold"), f"  {forecast.message}"))
 
 
 def _gravest_first(alert: Alert) -> tuple[bool, int, int]:
@@ -124,15 +125,15 @@ def _failure_modes(run: RunAudit) -> Iterable[RenderableType]:
         yield _heading("Failure modes")
     for mode in run.verdict.failure_modes:
         now = "now" if mode.active else "over"
-        yield _indent(
+        yield indent(
             Text.assemble(
                 (mode.name, STYLES.get(mode.severity, "bold") if mode.active else "bold"),
                 f"  since step {mode.first_step}, {now}  ({', '.join(mode.rules)})",
             )
         )
         for rule in mode.rules:
-            yield _indent(Text(meanings.get(rule, "")), 4)
-        yield from (_indent(Text.assemble(("Fix: ", "bold"), fix), 4) for fix in mode.fixes)
+            yield indent(Text(meanings.get(rule, "")), 4)
+        yield from (indent(Text.assemble(("Fix: ", "bold"), fix), 4) for fix in mode.fixes)
 
 
 def _metrics(run: RunAudit, *, blocks: bool) -> Iterable[RenderableType]:
@@ -145,7 +146,7 @@ def _metrics(run: RunAudit, *, blocks: bool) -> Iterable[RenderableType]:
     unknown = [metric for metric in run.metrics if metric.name in shown and not metric.known]
     if unknown and run.steps:
         yield _heading("Not known")
-        yield from (_indent(Text(f"{metric.name}: {metric.reason}")) for metric in unknown)
+        yield from (indent(Text(f"{metric.name}: {metric.reason}")) for metric in unknown)
 
 
 def _metric_table(run: RunAudit, metrics: list[MetricSummary], *, blocks: bool) -> Table:
@@ -172,7 +173,7 @@ def _horizon_parts(horizons: Horizons) -> Iterable[RenderableType]:
     pooled = horizons.pooled
     yield Text("Horizon matrix", style="bold")
     if pooled.cells:
-        yield _indent(Text("final held-out success [95 % interval], turns", style="dim"))
+        yield indent(Text("final held-out success [95 % interval], turns", style="dim"))
         table = Table(box=None, padding=(0, 1), pad_edge=False)
         table.add_column("  trained at", no_wrap=True)
         for horizon in pooled.horizons:
@@ -187,13 +188,9 @@ def _horizon_parts(horizons: Horizons) -> Iterable[RenderableType]:
             table.add_row(Text(f"  {', '.join(map(str, regime))}{run}"), *cells)
         yield table
     if (diagonality := pooled.diagonality()) is not None:
-        yield _indent(Text(f"diagonality {diagonality:+.3f} (0: success does not depend on it)"))
-    yield from (_indent(Text(f"not in the matrix: {reason}")) for reason in horizons.left_out)
+        yield indent(Text(f"diagonality {diagonality:+.3f} (0: success does not depend on it)"))
+    yield from (indent(Text(f"not in the matrix: {reason}")) for reason in horizons.left_out)
 
 
 def _heading(text: str, style: str = "bold") -> RenderableType:
     return Padding(Text(text, style=style), (1, 0, 0, 0), expand=False)
-
-
-def _indent(content: RenderableType, by: int = 2) -> RenderableType:
-    return Padding(content, (0, 0, 0, by), expand=False)

@@ -5,12 +5,12 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from mmhealth._version import __version__
 from mmhealth.health.whatif import METRICS, Answer, WhatIf
+from mmhealth.report.indent import indent
 from mmhealth.runlog import Run
 
 SCHEMA = 1
@@ -62,20 +62,20 @@ def print_whatif(result: WhatIf, run: Run, console: Console) -> None:
     console.print(
         Text.assemble((run.name, "bold"), f"  {steps}, {result.rows:g} rows in an update")
     )
-    console.print(_indent(_summary(result)))
+    console.print(indent(_summary(result)))
     console.print()
     console.print(_table(result))
     silent = [answer for answer in result.answers if not answer.effects]
     if silent:
         console.print(Text("\nNo number", style="bold"))
         for answer in silent:
-            console.print(_indent(f"{answer.title}: {_silence(answer)}"))
+            console.print(indent(f"{answer.title}: {_silence(answer)}"))
     unknown = {name: why for name, why in result.reasons.items() if name not in result.logged}
     for name, why in unknown.items():
-        console.print(_indent(f"{name}: insufficient data: {why}"))
+        console.print(indent(f"{name}: insufficient data: {why}"))
     console.print(Text("\nGrounds", style="bold"))
     for line in _grounds(result):
-        console.print(_indent(line))
+        console.print(indent(line))
 
 
 def _summary(result: WhatIf) -> str:
@@ -190,7 +190,3 @@ def _option(answer: Answer) -> dict[str, Any]:
         "reasons": answer.reasons,
         "bounds": bounds,
     }
-
-
-def _indent(text: str) -> Padding:
-    return Padding(Text(text), (0, 0, 0, 2), expand=False)

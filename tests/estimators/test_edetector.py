@@ -38,7 +38,7 @@ def slow_evidence(limit, bound, values):
             for value in values[start:]:
                 beyond = value > bound if bound > limit else value < bound
                 kept = bound if beyond else value
-                stake *= 1 + bet * (limit - kept) / (bound - limit)
+                stake *= 1 + bet * min((limit - kept) / (bound - limit), 1)
             total += stake
     return total / len(BETS)
 
@@ -67,6 +67,13 @@ def test_the_run_length_bound_is_reached_at_the_edge_of_the_hypothesis():
     assert run_length(EDetector(0.4, 0.1, 1 / 256), [0.4] * 999) == 256
 
 
+def test_waiting_alone_raises_no_alarm():
+    detector = follow(EDetector(0.4, 1.0, 1 / 8), [0.41] * 99)
+    assert detector.evidence > 8
+    assert not detector.alarm
+    assert detector.after(0.39).alarm
+
+
 def test_a_fall_is_seen_and_a_rise_is_not():
     below, above = EDetector(0.4, 0.8, 0.001), EDetector(0.4, 0.0, 0.001)
     assert run_length(below, [0.2] * 99) == 19
@@ -90,8 +97,27 @@ def test_values_beyond_the_bound_are_cut_and_lose_at_most_the_stake():
     assert min(lost.wealth[1:]) > 0.0
 
 
+@FAST
+@given(TENTHS, TENTHS, st.lists(TENTHS, max_size=20), st.floats(-1e308, 1e308))
+def test_no_value_more_than_doubles_the_evidence(limit, bound, values, wild):
+    if limit == bound:
+        return
+    before = follow(EDetector(float(limit), float(bound), 1e-6), map(float, values))
+    assert before.after(wild).evidence <= 2 * (before.evidence + 1)
+
+
+@FAST
+@given(st.lists(st.integers(-12, 12), min_size=1, max_size=20))
+def test_the_evidence_began_where_most_was_won_since(eighths):
+    payoffs = [min(max(payoff / 8, -1.0), 1.0) for payoff in eighths]
+    sums = [sum(payoffs[-count:]) for count in range(1, len(payoffs) + 1)]
+    detector = follow(EDetector(0.0, 1.0, 1e-6), [-payoff / 8 for payoff in eighths])
+    assert detector.won == max(sums)
+    assert detector.since == max(n for n, won in enumerate(sums, 1) if won == max(sums))
+
+
 def test_wild_values_ring_the_alarm_and_a_restart_forgets_them():
-    detector = follow(EDetector(0.4, 0.5, 0.01), [-1e308, -1e308])
+    detector = follow(EDetector(0.4, 0.5, 0.01), [-1e308] * 9)
     assert detector.alarm
     assert detector.restarted() == EDetector(0.4, 0.5, 0.01)
 

@@ -1,6 +1,7 @@
 """Rules on a drift of the mean, on the mean of several steps, and against a reference run."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,61 @@ def test_no_single_value_fires_it_and_no_lucky_one_hides_it(tmp_path: Path) -> N
     assert not alerts(tmp_path / "one", [*steady, 0.0, *steady], DRIFT)
     lucky: list[float | None] = [0.2, 0.2, 0.2, 9.0]
     assert alerts(tmp_path / "lucky", [*steady, *(lucky * 20)], DRIFT)
+
+
+@pytest.mark.parametrize("wild", [50.0, 1000.0, 1e9])
+def test_one_wild_step_fires_no_rise(wild: float) -> None:
+    rule = Rule(name="high", metric="reward", drifts_above=1.5, baseline_steps=20)
+    rewards: list[float | None] = [1.0, 0.9, 1.1, 1.0] * 12
+    assert not fold(rule, values([*rewards, wild, *rewards]))
+    assert fold(rule, values([*rewards, *[wild] * 12]))
+
+
+@pytest.mark.parametrize("for_steps", [1, 5])
+@pytest.mark.parametrize("window", [2, 20, 60])
+def test_an_alert_states_the_mean_since_the_evidence_began(window: int, for_steps: int) -> None:
+    rule = Rule(
+        name="low",
+        metric="reward",
+        drifts_below=0.8,
+        baseline_steps=4,
+        window=window,
+        for_steps=for_steps,
+    )
+    steady: list[float | None] = [1.0, 0.9, 1.1, 1.0] * 12
+    [alert] = fold(rule, values([*steady, *[0.5] * 40]))
+    assert (alert.value, alert.threshold) == (pytest.approx(0.5), pytest.approx(0.8))
+
+
+@pytest.mark.parametrize("drift", ["drifts_below", "drifts_above"])
+@pytest.mark.parametrize("baseline", ["first", "reference"])
+def test_the_stated_mean_lies_beyond_the_limit(drift: str, baseline: str) -> None:
+    rng, stated = random.Random(0), []
+    conditions = {drift: 0.8 if drift == "drifts_below" else 1.3, "baseline": baseline}
+    for rate in (1, 10, 100) * 8:
+        rule = Rule(
+            name="mean", metric="reward", false_alarms_per_1000=rate, **conditions, window=5
+        )
+        rewards, level = list[float | None](), 1.0
+        for _ in range(200):
+            level = rng.choice([0.3, 0.8, 1.0, 1.25, 2.0]) if rng.random() < 0.03 else level
+            rewards.append(level * rng.uniform(0.7, 1.3) * rng.choice([1] * 40 + [0, 100]))
+        history = [
+            replace(step, reference={"reward": rng.uniform(0.5, 1.5)}) for step in values(rewards)
+        ]
+        stated += [(alert.value, alert.threshold) for alert in fold(rule, history)]
+    assert len(stated) > 20
+    beyond = float.__lt__ if drift == "drifts_below" else float.__gt__
+    assert all(beyond(value, threshold) for value, threshold in stated)
+
+
+def test_in_the_stated_mean_lucky_values_count_as_the_largest_of_the_baseline() -> None:
+    rule = Rule(name="low", metric="reward", drifts_below=0.8, baseline_steps=4, window=20)
+    lucky: list[float | None] = [0.1, 0.1, 0.1, 9.0]
+    [alert] = fold(rule, values([1.0, 0.9, 1.1, 1.0, *lucky * 20]))
+    judged = [min(value or 0.0, 1.1) for value in lucky * 20][: alert.step - 3]
+    assert alert.value == pytest.approx(sum(judged) / len(judged))
+    assert alert.value < alert.threshold
 
 
 def test_a_rise_is_a_drift_in_the_other_direction(tmp_path: Path) -> None:
@@ -151,13 +207,14 @@ def slow_alerts(rewards: list[float | None], rule: Rule) -> list[tuple[int, int 
                 found[-1] = (found[-1][0], step)
                 weighed = []
             continue
-        weighed.append((limit - min(value / mean, bound)) / (bound - limit))
+        weighed.append(min((limit - min(value / mean, bound)) / (bound - limit), 1.0))
         stakes = [
             np.prod([1 + bet * payoff for payoff in weighed[start:]])
             for bet in BETS
             for start in range(len(weighed))
         ]
-        if sum(stakes) / len(BETS) >= 1000 / rule.false_alarms_per_1000:
+        won = any(sum(weighed[start:]) >= 0 for start in range(len(weighed)))
+        if won and sum(stakes) / len(BETS) >= 1000 / rule.false_alarms_per_1000:
             found.append((step, None))
             since = []
     return found

@@ -1,6 +1,10 @@
-"""What subscribers are told."""
+"""What a monitor takes in, and what subscribers are told."""
 
+import random
+from contextlib import ExitStack
 from pathlib import Path
+
+import pytest
 
 from mmhealth import Recorder
 from mmhealth.health import Alert, Monitor
@@ -99,3 +103,61 @@ def test_older_attempts_can_be_history_that_no_rule_counts(tmp_path: Path) -> No
     for monitor in (live, fresh):
         assert [(a.attempt, a.pending_step, a.step) for a in monitor.alerts] == [(3, 4, 5)]
         assert monitor.timeline.frame["step"].to_list() == list(range(8))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_reference_that_grows_is_read_as_it_grows(tmp_path: Path, seed: int) -> None:
+    """It lags, runs ahead, gets late data and starts again, while the run is watched."""
+    rng, stack = random.Random(seed), ExitStack()
+    rules = parse_policy(
+        "version = 1\nreference = 'good'\n[rules.low]\nmetric = 'reward'\nfor_steps = 2\n"
+        "below_baseline = 0.8\nbaseline = 'reference'\n[rules.drift]\nmetric = 'reward'\n"
+        "drifts_below = 0.8\nbaseline = 'reference'\nfalse_alarms_per_1000 = 200\n",
+        "test",
+        tmp_path,
+    )
+    told: set[tuple[str, str]] = set()
+    with stack:
+        good = stack.enter_context(Recorder(tmp_path / "good", strict=True))
+        run = stack.enter_context(Recorder(tmp_path / "run", strict=True))
+        live = Monitor(run, rules, on_alert=lambda alert: told.add((alert.rule, alert.state)))
+        step, beside = 0, 0
+        for _ in range(60):
+            dice = rng.random()
+            if dice < 0.45:
+                run.log_step(step, {"reward": [rng.choice([0.1, 0.5, 1.0])]})
+                step += 1
+            elif dice < 0.95:
+                if beside and rng.random() < 0.3:
+                    good.amend(rng.randrange(beside), 0, "reward", 0.2, arrived_step=beside)
+                good.log_step(beside, {"reward": [rng.choice([None, 0.5, 1.0])], "turns": [1]})
+                beside += 1
+            else:
+                beside = rng.randrange(beside + 1)
+                good = stack.enter_context(
+                    Recorder(tmp_path / "good", strict=True, start_step=beside)
+                )
+            live.poll()
+            if rng.random() < 0.6:
+                continue
+            fresh = Monitor(tmp_path / "run", rules)
+            fresh.poll()
+            assert live.alerts == fresh.alerts
+            assert live.engine.states() == fresh.engine.states()
+    assert {("low", "firing"), ("drift", "firing")} <= told
+
+
+def test_a_step_of_the_reference_that_comes_late_is_judged_by(tmp_path: Path) -> None:
+    rules = parse_policy(
+        "version = 1\nreference = 'good'\n[rules.low]\nmetric = 'reward'\n"
+        "below_baseline = 0.8\nbaseline = 'reference'\n",
+        "test",
+        tmp_path,
+    )
+    with Recorder(tmp_path / "good") as good, Recorder(tmp_path / "run") as run:
+        monitor = Monitor(run, rules)
+        run.log_step(0, {"reward": [0.1]})
+        assert not monitor.poll()
+        good.log_step(0, {"reward": [1.0]})
+        assert [(a.step, a.threshold) for a in monitor.poll()] == [(0, 0.8)]
+        assert not monitor.poll()

@@ -6,6 +6,7 @@ import pytest
 
 from mmhealth import Recorder
 from mmhealth.health import Alert, Monitor, Policy, Rule
+from mmhealth.health.metrics import StepMetrics
 
 
 def play(path: Path, rewards: list[float | None], for_steps: int) -> tuple[list[Alert], list[str]]:
@@ -34,3 +35,72 @@ def test_a_long_silence_starts_the_count_anew(tmp_path: Path, silent: int, fires
     alerts, states = play(tmp_path, rewards, 2)
     assert bool(alerts) == fires
     assert states[-1] == ("firing" if fires else "pending")
+
+
+FEW, ENOUGH = 2, 8
+
+
+def judge(path: Path, rule: Rule, steps: list[tuple[int, float]]) -> list[Alert]:
+    """Record steps of so many rows with this reward, which rises in ``entropy``."""
+    with Recorder(path, strict=True) as rec:
+        for step, (rows, reward) in enumerate(steps):
+            rec.log_step(step, {"reward": [reward] * rows, "entropy": [float(step)] * rows})
+    monitor = Monitor(path, Policy((rule,)))
+    monitor.poll()
+    return monitor.alerts
+
+
+def test_steps_of_too_few_rows_make_no_baseline(tmp_path: Path) -> None:
+    rule = Rule(name="low", metric="reward", below_baseline=0.5, baseline_steps=5, min_rows=ENOUGH)
+    steps = [(FEW, 10.0)] * 5 + [(ENOUGH, 1.0)] * 9
+    assert not judge(tmp_path / "steady", rule, steps)
+    [alert] = judge(tmp_path / "fallen", rule, [*steps, (ENOUGH, 0.25)])
+    assert (alert.step, alert.threshold) == (14, 0.5)
+
+
+def test_steps_of_too_few_rows_lie_in_no_window_of_a_fall(tmp_path: Path) -> None:
+    rule = Rule(
+        name="fall",
+        metric="reward",
+        falls_by=0.5,
+        while_rising="entropy",
+        window=3,
+        min_rows=ENOUGH,
+    )
+    steady = [(ENOUGH, 1.0), (FEW, 10.0)] * 6
+    assert not judge(tmp_path / "steady", rule, steady)
+    [alert] = judge(tmp_path / "fallen", rule, steady + [(ENOUGH, 0.0), (FEW, 10.0)] * 3)
+    assert (alert.step, alert.threshold) == (14, 0.5)
+    assert alert.value == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("wild", [float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(name="low", metric="reward", below_baseline=0.5, baseline_steps=3),
+        Rule(name="low", metric="reward", below_baseline=0.5, baseline="reference", mean_of=2),
+        Rule(name="fall", metric="reward", falls_by=0.5, while_rising="entropy", window=3),
+    ],
+    ids=lambda rule: "falls_by" if rule.falls_by else rule.baseline,
+)
+def test_values_that_are_not_finite_are_no_data(rule: Rule, wild: float) -> None:
+    def history(rewards: list[float], beside: float) -> list[StepMetrics]:
+        known = {"attempt": 0, "n": 1, "complete": True}
+        return [
+            StepMetrics(
+                known | {"step": step, "reward": reward, "entropy": float(step)},
+                reference={"reward": beside},
+            )
+            for step, reward in enumerate(rewards)
+        ]
+
+    rewards = [1.0] * 7
+    if rule.baseline == "reference":
+        assert rule.judge(history(rewards, 1.0)).reading == "recovered"
+        assert rule.judge(history(rewards, wild)).reading == "no data"
+        return
+    judged = rule.judge(history(rewards, 1.0))
+    assert judged.reading == "recovered"
+    assert rule.judge(history([1.0, wild, *rewards], 1.0)) == judged
+    assert rule.judge(history([*rewards[:4], wild, *rewards[4:]], 1.0)) == judged

@@ -10,6 +10,7 @@ RULE = """version = 1
 [rules.mine]
 metric = "ess_signal"
 """
+REWARD = RULE.replace("ess_signal", "reward")
 
 
 def test_the_default_policy_covers_the_article() -> None:
@@ -55,6 +56,11 @@ def test_a_policy_round_trips_through_a_file(tmp_path: Path) -> None:
         (RULE + "below = 20\n", 4, "between 0 and 1"),
         (RULE + "below = 0.0\n", 4, "can never tell"),
         (RULE + "above = 1.0\n", 4, "can never tell"),
+        (RULE + "below = 0.2\nrecover = 1.5\n", 5, "can never be reached"),
+        (RULE + "above = 0.5\nrecover = -0.1\n", 5, "can never be reached"),
+        (REWARD + "below = nan\n", 4, "below must be a finite number, not nan"),
+        (REWARD + "above = inf\n", 4, "above must be a finite number, not inf"),
+        (REWARD + "below = 0.2\nrecover = inf\n", 5, "recover must be a finite number, not inf"),
         (RULE + "below = 0.2\nabove = 0.5\n", 5, "exactly one of"),
         (RULE, 2, "exactly one of"),
         (RULE + "below = 0.2\nfor_steps = 0\n", 5, "at least 1"),

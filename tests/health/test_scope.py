@@ -63,6 +63,21 @@ def test_an_alert_counts_when_it_fires_in_the_range(
     assert scope.covers(alert(fired, resolved), last=100) is counts
 
 
+@pytest.mark.parametrize(
+    ("scope", "last", "counts"),
+    [
+        (GateScope(to_step=20), 10, False),
+        (GateScope(to_step=20), 20, True),
+        (GateScope(from_step=20), 19, False),
+        (GateScope(from_step=5, to_step=20), 10, True),
+    ],
+)
+def test_no_alert_counts_before_the_range_is_reached(
+    scope: GateScope, last: int, counts: bool
+) -> None:
+    assert scope.covers(alert(3), last) is counts
+
+
 def test_what_the_default_policy_looks_at_is_everything() -> None:
     policy = parse_policy(default_policy_text(), "test")
     assert policy.gate == EVERYTHING

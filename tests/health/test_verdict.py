@@ -33,8 +33,8 @@ def test_entropy_alone_can_be_judged_and_the_verdict_names_what_was_not(tmp_path
     for rule in ("ess_weight", "ess_signal", "ess_collapse", "ess_contribution", "gini"):
         assert rule in found.why
     decision = gate_runs([tmp_path], default_policy())
-    assert decision.exit_code == 0
-    assert "never judged" in decision.runs[0].why
+    assert decision.exit_code == 3
+    assert "ess_collapse" in decision.runs[0].why
 
 
 def test_a_judged_ess_needs_no_such_words(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from mmhealth import Recorder
-from mmhealth.errors import RunNotFoundError
 from mmhealth.health import default_policy
 from mmhealth.health.policy import default_policy_text, parse_policy
 from mmhealth.report import Against, Check, Gate, gate_runs, render_text
 from mmhealth.report.baseline import HELD_OUT
 
+AT_8 = f"{HELD_OUT} at horizon 8"
 Train = Callable[..., Path]
 
 
@@ -61,7 +61,7 @@ def test_a_run_is_no_worse_than_itself(train: Train) -> None:
     assert decision.outcome == "pass"
     assert {check.reading for check in decision.runs[0].checks} == {"holds"}
     names = [check.name for check in decision.runs[0].checks]
-    assert names == [HELD_OUT, "nonfinite", "ess_weight", "ess_signal", "ess_contribution"]
+    assert names == [AT_8, "nonfinite", "ess_weight", "ess_signal", "ess_contribution"]
 
 
 @pytest.mark.parametrize(
@@ -79,28 +79,28 @@ def test_success_is_judged_by_the_interval_of_the_difference(
 ) -> None:
     run = train("run", successes=successes, episodes=episodes)
     decision = held(run, train("baseline"))
-    found = check(decision, HELD_OUT)
+    found = check(decision, AT_8)
     assert (found.reading, decision.outcome) == (reading, outcome)
     assert found.low is not None
     assert found.high is not None
     assert found.low < successes / episodes - 0.5 < found.high
     assert (found.low >= -0.1, found.high < -0.1) == (reading == "holds", reading == "worse")
     assert {"pass": 0, "breach": 1, "insufficient": 3}[outcome] == decision.exit_code
-    assert "at step 11" in found.why
+    assert "step 11:" in found.why
 
 
 def test_success_is_compared_at_the_last_common_step_and_horizon(
     train: Train, tmp_path: Path, batch: Any
 ) -> None:
     run, baseline = train("run", steps=6), train("baseline", steps=12)
-    assert "at step 5:" in check(held(run, baseline), HELD_OUT).why
-    assert "at step 3:" in check(held(run, baseline, gate="to_step = 3"), HELD_OUT).why
+    assert "step 5:" in check(held(run, baseline), AT_8).why
+    assert "step 3:" in check(held(run, baseline, gate="to_step = 3"), AT_8).why
     with Recorder(tmp_path / "other", strict=True) as recorder:
         for step in range(6):
             recorder.log_step(step, batch(step))
             recorder.log_evaluation(step, episodes=9, successes=3, eval_horizon=16)
     decision = held(tmp_path / "other", baseline)
-    assert check(decision, HELD_OUT).reading == "insufficient"
+    assert check(decision, AT_8).reading == "insufficient"
     assert decision.outcome == "insufficient"
 
 
@@ -149,7 +149,7 @@ def test_what_the_run_does_not_know_is_insufficient(train: Train, tmp_path: Path
     assert check(decision, "ess_contribution").reading == "insufficient"
     assert decision.outcome == "insufficient"
     unevaluated = held(train("unevaluated", successes=None), tmp_path / "baseline")
-    assert check(unevaluated, HELD_OUT).reading == "insufficient"
+    assert check(unevaluated, AT_8).reading == "insufficient"
 
 
 def test_what_the_baseline_does_not_know_is_not_asked(train: Train, tmp_path: Path) -> None:
@@ -191,10 +191,92 @@ def test_an_alert_that_breaches_outweighs_what_is_not_decided(
     collapsing_run: Path, train: Train
 ) -> None:
     decision = held(collapsing_run, train("baseline", mixed=0.1))
-    assert check(decision, HELD_OUT).reading == "insufficient"
+    assert check(decision, AT_8).reading == "insufficient"
     assert decision.outcome == "breach"
 
 
-def test_a_baseline_that_cannot_be_read_is_an_error(train: Train, tmp_path: Path) -> None:
-    with pytest.raises(RunNotFoundError, match="nowhere is not a run directory"):
-        gate_runs([train("run")], default_policy(), Against(tmp_path / "nowhere"))
+def test_a_baseline_that_cannot_be_read_does_not_pass(
+    train: Train, tmp_path: Path, collapsing_run: Path
+) -> None:
+    against = Against(tmp_path / "nowhere")
+    decision = gate_runs([train("run")], default_policy(), against)
+    assert (decision.outcome, decision.exit_code) == ("insufficient", 3)
+    assert "the baseline cannot be read: " in decision.runs[0].why
+    assert "nowhere is not a run directory" in render_text(decision)
+    assert gate_runs([collapsing_run], default_policy(), against).outcome == "breach"
+
+
+Evaluated = Callable[..., Path]
+
+
+@pytest.fixture
+def evaluate(tmp_path: Path, batch: Any) -> Evaluated:
+    """Records a run that is evaluated on 1000 episodes: successes by horizon and step."""
+
+    def record(name: str, steps: int, successes: dict[int, dict[int, int]]) -> Path:
+        with Recorder(tmp_path / name, strict=True) as recorder:
+            for step in range(steps):
+                recorder.log_step(step, batch(step))
+            for horizon, course in successes.items():
+                for step, won in course.items():
+                    recorder.log_evaluation(
+                        step, episodes=1000, successes=won, eval_horizon=horizon
+                    )
+        return tmp_path / name
+
+    return record
+
+
+def test_success_is_compared_at_each_horizon_at_its_own_last_common_step(
+    evaluate: Evaluated,
+) -> None:
+    early = {0: 100, 1: 100, 2: 100}
+    baseline = evaluate("baseline", 20, {8: early, 64: {19: 900}})
+    decision = held(evaluate("run", 20, {64: {19: 100}, 8: early}), baseline)
+    found = decision.runs[0].checks[:2]
+    assert [(c.name, c.reading) for c in found] == [
+        (AT_8, "holds"),
+        (f"{HELD_OUT} at horizon 64", "worse"),
+    ]
+    assert ["step 2:" in found[0].why, "step 19:" in found[1].why] == [True, True]
+    assert (found[1].value, found[1].baseline, found[1].allowed) == (0.1, 0.9, 0.1)
+    assert decision.outcome == "breach"
+    assert decision.runs[0].why == f"worse than the baseline: {HELD_OUT} at horizon 64"
+    lacking = held(evaluate("lacking", 20, {8: early}), baseline)
+    assert check(lacking, f"{HELD_OUT} at horizon 64").reading == "insufficient"
+
+
+@pytest.mark.parametrize(
+    ("steps", "run", "reading"),
+    [
+        (20, {0: 100, 18: 900}, "insufficient"),
+        (20, {0: 100, 19: 900}, "insufficient"),
+        (20, {0: 100, 19: 900, 20: 900}, "holds"),
+        (20, {0: 100, 19: 100, 20: 100}, "worse"),
+        (20, {0: 100, 19: 100}, "worse"),
+        (19, {0: 100}, "holds"),
+        (20, {0: 100}, "insufficient"),
+        (15, {5: 100}, "insufficient"),
+    ],
+)
+def test_what_the_baseline_was_evaluated_at_later_and_the_run_not_is_insufficient(
+    evaluate: Evaluated, steps: int, run: dict[int, int], reading: str
+) -> None:
+    baseline = evaluate("baseline", 20, {8: {0: 100, 19: 900, 20: 900}})
+    decision = held(evaluate("run", steps, {8: run}), baseline)
+    assert check(decision, AT_8).reading == reading
+
+
+def test_a_baseline_that_was_only_evaluated_beyond_the_run_is_insufficient(
+    evaluate: Evaluated,
+) -> None:
+    decision = held(evaluate("run", 6, {}), evaluate("baseline", 12, {8: {11: 900}}))
+    assert check(decision, HELD_OUT).reading == "insufficient"
+    assert "only at steps that the run has not reached" in decision.runs[0].why
+
+
+@pytest.mark.parametrize("mixed", [1.0, 0.1])
+def test_a_solved_task_is_excused_whatever_the_baseline_is(train: Train, mixed: float) -> None:
+    solved = {"success": lambda columns: columns["group_id"] >= 0}
+    decision = held(train("run", mixed=0.1, **solved), train("baseline", mixed=mixed, **solved))
+    assert check(decision, "ess_signal").reading == "holds"

@@ -126,11 +126,32 @@ def test_held_out_success_has_an_interval_of_the_difference(
     a = evaluated(tmp_path / "a", batch, {3: 10, 7: 100, 11: 190})
     b = evaluated(tmp_path / "b", batch, {3: 20, 7: second, 9: 180})
     comparison = compared(a, b)
-    assert comparison.held_out is not None
-    assert comparison.held_out.step == 7, "the last that both have"
-    assert comparison.held_out.difference == pytest.approx((second - 100) / 200)
-    assert comparison.held_out.interval() == estimators.newcombe_interval(second, 200, 100, 200)
-    assert comparison.better_held_out == higher
+    (pair,) = comparison.held_out
+    assert pair.step == 7, "the last that both have"
+    assert pair.difference == pytest.approx((second - 100) / 200)
+    assert pair.interval() == estimators.newcombe_interval(second, 200, 100, 200)
+    assert pair.higher == higher
+
+
+def test_each_horizon_is_compared_at_its_own_last_common_step(tmp_path: Path, batch: Any) -> None:
+    def run(name: str, at_19: int, horizon: int | None) -> Path:
+        with Recorder(tmp_path / name, strict=True) as recorder:
+            for step in range(20):
+                recorder.log_step(step, batch(step))
+                if step < 3:
+                    recorder.log_evaluation(step, episodes=200, successes=20, eval_horizon=8)
+            recorder.log_evaluation(19, episodes=200, successes=at_19, eval_horizon=64)
+            recorder.log_evaluation(9, episodes=200, successes=at_19, eval_horizon=horizon)
+        return tmp_path / name
+
+    comparison = compared(run("a", 180, None), run("b", 20, None))
+    told = [(pair.eval_horizon, pair.step, pair.higher) for pair in comparison.held_out]
+    assert told == [(8, 2, "not told apart"), (64, 19, "first"), (None, 9, "first")]
+    text = " ".join(printed(comparison).split())
+    assert "at step 2, horizon 8; B - A +0.000" in text
+    assert "at step 19, horizon 64; B - A -0.800" in text
+    elsewhere = compared(tmp_path / "a", run("c", 20, 16)).held_out
+    assert [pair.eval_horizon for pair in elsewhere] == [8, 64]
 
 
 def test_without_a_common_evaluation_there_is_a_reason(
@@ -140,7 +161,7 @@ def test_without_a_common_evaluation_there_is_a_reason(
     b = evaluated(tmp_path / "b", batch, {4: 10})
     apart = compared(a, b)
     assert apart.held_out_reason == "the runs were never evaluated at the same step and horizon"
-    assert apart.better_held_out is None
+    assert apart.held_out == ()
     none = compared(a, healthy_run)
     assert none.held_out_reason == "no held-out evaluation is logged in healthy"
 
@@ -209,7 +230,7 @@ def test_every_key_of_the_json_is_documented(
     a = evaluated(tmp_path / "a", batch, {7: 100}, config={"lr": float("nan"), "mu": 1})
     b = evaluated(tmp_path / "b", batch, {7: 150})
     content = json.loads(dump_json(comparison_as_dict(compared(a, b))), parse_constant=pytest.fail)
-    assert content["held_out"]["difference"] == pytest.approx(0.25)
+    assert content["held_out"][0]["difference"] == pytest.approx(0.25)
     assert content["config"][-1] == {"key": "mu", "first": 1, "second": None}
     named = set(re.findall(r"`([a-z_0-9]+)`", DOC.read_text(encoding="utf-8")))
     assert keys(content) <= named

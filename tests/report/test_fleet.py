@@ -73,6 +73,29 @@ def test_the_fleet_is_seen_at_the_steps_of_the_run(runs: list[Path]) -> None:
     assert placed(compared(runs[4], *runs[:4], last=16), "ess_signal") is not None
 
 
+def test_means_are_compared_over_the_steps_that_both_know(tmp_path: Path) -> None:
+    """All have the entropy of the step number, each at other steps: none lies above another."""
+
+    def record(name: str, known: range) -> Path:
+        with Recorder(tmp_path / name, strict=True) as recorder:
+            for step in range(10):
+                entropy = {"entropy": [float(step)] * 2} if step in known else {}
+                recorder.log_step(step, {"reward": [1.0, 0.0], **entropy})
+        return tmp_path / name
+
+    run = record("run", range(8))
+    others = [record("early", range(6)), record("late", range(2, 10))]
+    place = placed(compared(run, *others), "entropy")
+    assert place is not None
+    assert (place.value, place.fleet, place.beside) == (3.5, (2.5, 4.5), (2.5, 4.5))
+    assert (place.below, place.above, place.rank) == (0, 0, 0.5)
+    half = record("half", range(5))
+    apart = compared(half, *others, record("other half", range(5, 10)))
+    metric = next(metric for metric in apart.metrics if metric.name == "entropy")
+    assert metric.place is None
+    assert metric.reason == "1 of the fleet know it at these steps, 2 are needed"
+
+
 def test_what_the_run_does_not_know_has_the_reason(runs: list[Path]) -> None:
     comparison = compared(*runs)
     metric = next(m for m in comparison.metrics if m.name == "log_ratio_p95_tool")

@@ -115,3 +115,47 @@ def test_an_unreadable_run_is_named_and_a_breach_outweighs_it(
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_run_given_several_times_is_judged_once(healthy_run: Path, times: int) -> None:
     assert len(gate_runs([healthy_run] * times, default_policy()).runs) == 1
+
+
+POLICY = """
+version = 1
+[gate]
+{gate}
+[rules.broken]
+metric = "nonfinite"
+above = 0
+severity = "critical"
+[rules.signal]
+metric = "ess_signal"
+below = 0.2
+severity = "critical"
+[rules.entropy]
+metric = "entropy"
+below = 0.2
+"""
+
+
+def test_a_run_in_which_no_rule_that_can_fail_had_data_does_not_pass(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run", strict=True) as recorder:
+        for step in range(4):
+            recorder.log_step(step, {"entropy": [1.0] * 64})
+    decision = gate_runs([tmp_path / "run"], parse_policy(POLICY.format(gate=""), "test"))
+    assert (decision.outcome, decision.exit_code) == ("insufficient", 3)
+    assert decision.runs[0].why == "none of the rules that count ever had data: signal"
+    warns = parse_policy(POLICY.format(gate='fail_on = "warning"'), "test")
+    passed = gate_runs([tmp_path / "run"], warns)
+    assert passed.outcome == "pass", "a rule that can fail had data"
+    assert passed.runs[0].why.endswith("never judged for want of data: signal")
+    assert gate(tmp_path / "run").outcome == "insufficient", "so with the default policy"
+
+
+def test_rules_on_the_data_count_where_no_other_can_fail(
+    tmp_path: Path, healthy_run: Path, batch: Any
+) -> None:
+    text = POLICY.format(gate='ignore = ["signal", "entropy"]')
+    policy = parse_policy(text, "test")
+    assert gate_runs([healthy_run], policy).outcome == "pass"
+    with Recorder(tmp_path / "run", strict=True) as recorder:
+        recorder.log_step(0, batch(0) | {"grad_norm": [float("nan")] * 64})
+    decision = gate_runs([tmp_path / "run"], policy)
+    assert [alert.rule for alert in decision.runs[0].breaching] == ["broken"]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import xml.etree.ElementTree as ET
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,28 @@ def test_the_json_schema_knows_every_key(gate: Gate) -> None:
         return {key: closed(value) for key, value in schema.items()} | more
 
     Draft202012Validator(closed(GATE)).validate(json.loads(dump_json(gate_as_dict(gate))))
+
+
+def test_a_baseline_that_cannot_be_read_is_an_error_in_every_format(
+    healthy_run: Path, tmp_path: Path
+) -> None:
+    policy = parse_policy(default_policy_text(), "test")
+    gate = gate_runs([healthy_run], policy, Against(tmp_path / "nowhere"))
+    why = "the baseline cannot be read: "
+    JUNIT.validate(junit := render_junit(gate))
+    (error,) = ET.fromstring(junit).findall("testsuite/testcase[@name='data']/error")
+    assert why in str(error.get("message"))
+    content = json.loads(dump_json(gate_as_dict(gate)))
+    Draft202012Validator(GATE).validate(content)
+    assert (content["outcome"], content["exit_code"]) == ("insufficient", 3)
+    assert why in content["runs"][0]["checks"][0]["why"]
+    Draft4Validator(SARIF).validate(log := json.loads(render_sarif(gate, tmp_path)))
+    (invocation,) = log["runs"][0]["invocations"]
+    assert invocation["executionSuccessful"] is False
+    assert why in invocation["toolExecutionNotifications"][0]["message"]["text"]
+    (line,) = render_github(gate).splitlines()
+    assert line.startswith("::error title=healthy%3A insufficient data::")
+    assert why in line
 
 
 def test_github_gets_workflow_commands(gate: Gate) -> None:

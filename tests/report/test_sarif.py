@@ -112,8 +112,10 @@ def test_no_path_of_the_machine_is_told(tmp_path: Path, record: Any) -> None:
     gate = gate_runs(
         paths, parse_policy(POLICY, str(tmp_path / "p.toml")), Against(tmp_path / "base")
     )
+    unread = gate_runs(paths, parse_policy(POLICY, "test"), Against(tmp_path / "nowhere"))
     for base in (tmp_path, tmp_path / "elsewhere"):
         assert str(tmp_path) not in render_sarif(gate, base)
+        assert str(tmp_path) not in render_sarif(unread, base)
 
 
 def test_runs_without_usable_data_are_notifications(tmp_path: Path, record: Any) -> None:

@@ -26,7 +26,7 @@ def whatif(
     """Say what ESS and Gini would have been under each fix, from the log alone."""
     from rich.console import Console
 
-    from mmhealth.health.whatif import complete_steps, what_if
+    from mmhealth.health.whatif import what_if
     from mmhealth.report import dump_json
     from mmhealth.report.whatif import print_whatif, whatif_as_dict
     from mmhealth.runlog import open_run
@@ -34,7 +34,7 @@ def whatif(
     if step is not None and last is not None:
         raise usage_error("--step and --last exclude each other: pass one of them")
     opened = open_run(run)
-    steps = complete_steps(opened)[-(last or LAST) :]
+    steps = opened.complete_steps()[-(last or LAST) :]
     if step is not None:
         if opened.step_data(step) is None:
             held = f"its last complete step is {steps[-1]}" if steps else "it has no complete step"

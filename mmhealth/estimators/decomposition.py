@@ -11,7 +11,7 @@ Log values (n,) are in nats; -inf is the value zero. With values x >= 0 and shar
 Equal rows get equal parts: ranks are mid-ranks, and rows tied at the edge of the top share it.
 Parts of a slice add up (`by_slice`), so what slices hold sums to the whole, in whatever order the
 rows come. Nothing here says why a slice holds what it holds; `chance_of` bounds how likely it would
-hold as much had the values been dealt to the rows at random.
+hold as much had the values been dealt at random.
 """
 
 import math
@@ -32,10 +32,12 @@ from mmhealth.estimators.checks import (
 IntArray = NDArray[np.int64]
 
 _FINEST, _WIDEST, _GRID = 0.01, 5000.0, 1.5
-"""Where `chance_of` tries t: from _FINEST over the largest part to _FINEST * _WIDEST over the mean
-part, each _GRID times the one before."""
-_EXACT = 1024
-"""Largest rows for which `chance_of` takes the exact factor."""
+"""Where `chance_of` tries t: from _FINEST over what the largest group holds to _FINEST * _WIDEST
+over the mean part, each _GRID times the one before."""
+_EXACT = 8192
+"""Rows, those of the largest groups, for which `chance_of` takes the exact factor."""
+_TINY = 1e-300
+"""Least factor that `chance_of` takes: more than one that underflows, so the bound stays one."""
 
 
 def sum_parts(log_values: ArrayLike) -> FloatArray:
@@ -95,38 +97,81 @@ def by_slice(parts: ArrayLike, slices: ArrayLike, count: int) -> FloatArray:
     return np.asarray(sums, np.float64)
 
 
-def chance_of(parts: ArrayLike, rows: ArrayLike, held: ArrayLike) -> FloatArray:
-    """Upper bound (m,) of the chance that ``rows`` (m,) rows at random hold ``held`` (m,) or more.
+def chance_of(
+    parts: ArrayLike, slices: ArrayLike, count: int, groups: ArrayLike | None = None
+) -> FloatArray:
+    """Upper bound (count,) of the chance that a slice holds as much of the parts as it does.
 
-    The parts (n,) are >= 0, and every choice of that many of the n rows is as likely. With r = rows
-    / n the bound is the least, over some t > 0, of exp(-t held) prod_i (1 - r + r exp(t parts_i)):
-    Chernoff's, which for n independent rows is plain, and holds for a fixed number of rows because
-    being chosen is negatively associated (Joag-Dev and Proschan, 1983). A single row that holds
-    everything gives r, as it should. Raises EstimatorInputError for parts that are negative or not
-    finite, or for rows outside [0, n].
+    The parts (n,) are >= 0, ``slices`` (n,) are numbers in [0, count). Chance deals the parts to
+    the rows at random. With ``groups`` (n,), numbers of the rows' groups, it deals what a group
+    holds to a group at random, and there to its rows at random: parts that are alike within groups,
+    in slices that are alike within groups, count for no more than the groups do. With p_g the share
+    of group g's rows that are in the slice, the bound is the least, over some t > 0, of
+
+        exp(-t held) prod_h mean_g prod_(i in h) (1 - p_g + p_g exp(t parts_i)).
+
+    This is Chernoff's for groups h that draw a p_g each and whose rows are then in the slice
+    independently. It holds for groups dealt without replacement, as each factor rises with p_g, and
+    for fixed numbers of rows in groups of one size, as both are negatively associated (Joag-Dev and
+    Proschan, 1983). Without groups every row is one. A single row that holds everything gives the
+    slice's share of the rows, as it should. Raises EstimatorInputError for parts that are negative
+    or not finite, or for slices or groups that do not fit.
     """
-    values = np.sort(non_negative_vector(parts, "parts"))[::-1]
-    sizes, sums = finite_vector(rows, "rows"), finite_vector(held, "held")
-    same_length(sizes, sums, "rows and held")
-    if sizes.min() < 0 or sizes.max() > values.size:
-        raise EstimatorInputError(f"rows: outside [0, {values.size}]")
-    result = np.ones(sizes.size)
-    if values[0] == 0.0:
+    values = non_negative_vector(parts, "parts")
+    codes = _codes(slices, count, values)
+    held, result = by_slice(values, codes, count), np.ones(count)
+    if not values.any():
         return result
-    values, sums = values / values[0], sums / values[0]
+    if groups is None:
+        order, group = np.argsort(values, kind="stable"), np.arange(values.size)
+    else:
+        group = _codes(groups, None, values, "groups")
+        order = np.lexsort((values, group))
+        group = np.unique(group[order], return_inverse=True)[1]
+    values, codes, size = values[order], codes[order], np.bincount(group)
+    totals = by_slice(values, group, size.size)
+    scale = float(totals.max())
+    values, totals, held = values / scale, totals / scale, held / scale
     steps = math.ceil(math.log(_WIDEST * values.size / values.sum(), _GRID))
     t = _FINEST * _GRID ** np.arange(steps)
-    large = np.multiply.outer(t, values[:_EXACT])
-    with np.errstate(over="ignore", divide="ignore"):
-        # log(1 + x) <= x spares the many small rows a logarithm for every size
-        small = np.array([np.expm1(at * values[_EXACT:]).sum() for at in t])
-        for size in np.unique(sizes):
-            r = size / values.size
-            log_mean = np.logaddexp(np.log1p(-r), np.log(r) + large).sum(axis=1) + r * small
-            same = sizes == size
-            log_bound = (log_mean[:, None] - np.multiply.outer(t, sums[same])).min(axis=0)
+    largest = np.argsort(-totals, kind="stable")
+    exact = np.zeros(size.size, np.bool_)
+    exact[largest[: max(1, int(np.searchsorted(size[largest].cumsum(), _EXACT, "right")))]] = True
+    shares, profiles = _profiles(codes, count, group, size)
+    rows = exact[group]
+    decay = np.exp(-np.multiply.outer(t, values[rows]))
+    starts = np.flatnonzero(np.diff(group[rows], prepend=-1))
+    with np.errstate(divide="ignore", over="ignore"):
+        # prod_i (1 - p + p exp(t parts_i)) over exp(t total), which is at most 1
+        factors = np.array(
+            [np.exp(np.add.reduceat(np.log(p + (1 - p) * decay), starts, axis=1)) for p in shares]
+        )
+        # mean_g prod_i (1 + p_g x_i) - 1 <= mean_g p_g (prod_i (1 + x_i) - 1): convex in p_g
+        rest = np.array([np.expm1(at * totals[~exact]).sum() for at in t])
+        for profile in np.unique(profiles[profiles.any(axis=1)], axis=0):
+            used = profile > 0
+            mean = np.tensordot(profile[used], factors[used], axes=1)
+            log_mean = np.log(np.maximum(mean, _TINY)).sum(axis=1) + t * totals[exact].sum()
+            log_mean += profile @ shares * rest
+            same = (profiles == profile).all(axis=1)
+            log_bound = (log_mean[:, None] - np.multiply.outer(t, held[same])).min(axis=0)
             result[same] = np.exp(np.minimum(log_bound, 0.0))
     return result
+
+
+def _profiles(
+    codes: IntArray, count: int, group: IntArray, size: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Shares (shares,) that some slice has of a group's rows, 0 the first of them; and of how many
+    groups, as a fraction, each slice has that share (count, shares)."""
+    cells, rows = np.unique(codes * size.size + group, return_counts=True)
+    of_group = np.append(0.0, rows / size[cells % size.size])
+    shares, which = np.unique(of_group, return_inverse=True)
+    place = cells // size.size * shares.size + which[1:]
+    groups = np.bincount(place, minlength=count * shares.size).reshape(count, shares.size)
+    present = groups.any(axis=1)
+    groups[present, 0] = size.size - groups[present].sum(axis=1)
+    return shares, groups / size.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +226,13 @@ def _places(values: FloatArray) -> tuple[IntArray, IntArray, float]:
     return below, up_to, float(ordered.sum())
 
 
-def _codes(slices: ArrayLike, count: int | None, values: FloatArray) -> IntArray:
+def _codes(
+    slices: ArrayLike, count: int | None, values: FloatArray, name: str = "slices"
+) -> IntArray:
     codes = np.asarray(slices)
     if codes.dtype.kind not in "iu":
-        raise EstimatorInputError(f"slices: expected whole numbers, got dtype {codes.dtype}")
-    same_length(values, codes, "parts and slices")
+        raise EstimatorInputError(f"{name}: expected whole numbers, got dtype {codes.dtype}")
+    same_length(values, codes, f"parts and {name}")
     if codes.min() < 0 or (count is not None and codes.max() >= count):
-        raise EstimatorInputError(f"slices: numbers outside [0, {count})")
+        raise EstimatorInputError(f"{name}: numbers outside [0, {count})")
     return codes.astype(np.int64, copy=False)

@@ -7,7 +7,7 @@ import polars as pl
 
 from mmhealth import estimators
 from mmhealth.health.rows import Array, Measured, Missing, Rows, look_up
-from mmhealth.runlog import StepData
+from mmhealth.runlog import Run, StepData
 
 Basis = Literal["weight", "signal", "contribution"]
 BASES: tuple[Basis, ...] = ("weight", "signal", "contribution")
@@ -17,13 +17,34 @@ _ROUNDING = 1e-6
 ON_POLICY = "on-policy: all log weights are 0, so the weight ESS is 100 % by construction"
 
 
+def first_weighted(run: Run) -> tuple[int, int] | None:
+    """Attempt and step, as lived, from which on a run has log weights that the loss uses.
+
+    Hidden attempts count: the signal basis is fixed for a run, whatever became of a step.
+    """
+    return run.first_lived("log_weight") if _weighs(run.loss_ratio) else None
+
+
+def other_basis(first: tuple[int, int] | None, attempt: int, step: int) -> str | None:
+    """Why weights of 1 must not stand in at a step without log weights; None where they may.
+
+    ``first`` is what `first_weighted` says.
+    """
+    if first is None or (attempt, step) < first:
+        return None
+    return (
+        f"log_weight is not logged here, and was at step {first[1]}: weights of 1 in its place "
+        "would be another basis"
+    )
+
+
 class Level:
     """Log weights at the level at which the loss forms its ratio."""
 
     def __init__(self, loss_ratio: str, data: StepData) -> None:
         self.loss_ratio = loss_ratio
         self._trajectories = data.trajectories
-        self.weighs = loss_ratio not in ("none", "token")
+        self.weighs = _weighs(loss_ratio)
         """Whether the loss gives each trajectory a weight of its own."""
         self.has_weights = self.weighs and _has_values(data.updates, "log_weight")
         """Whether any row of the step has one."""
@@ -149,6 +170,10 @@ def _signal(advantages: Array, log_w: Array) -> Array:
     if usable.any():
         result[usable] = estimators.signal_log_weights(log_w[usable], advantages[usable])
     return result
+
+
+def _weighs(loss_ratio: str) -> bool:
+    return loss_ratio not in ("none", "token")
 
 
 def _has_values(frame: pl.DataFrame, column: str) -> bool:

@@ -13,9 +13,11 @@ from mmhealth.health.bases import (
     ON_POLICY,
     Basis,
     Level,
+    first_weighted,
     fraction,
     known,
     log_basis,
+    other_basis,
     weight_ess,
 )
 from mmhealth.health.rows import (
@@ -128,7 +130,9 @@ def _of_step(run: Run, data: StepData, basis: Basis) -> BasisRows:
     """Rows of one step. Raises Missing where the timeline has no ESS."""
     level = Level(run.loss_ratio, data)
     if basis == "signal" and level.weighs and not level.has_weights:
-        _check_never_weighed(run, data.step)
+        why = other_basis(first_weighted(run), data.attempt, data.step)
+        if why is not None:
+            raise Missing(why)
     rows = Rows(with_role(last_update(data.updates), SAMPLED_ROLES), "sampled")
     log_values = log_basis(basis, level, rows)
     lost = np.isnan(log_values) | np.isposinf(log_values)
@@ -161,15 +165,3 @@ def _idle(trajectories: pl.DataFrame, used: pl.DataFrame, data: StepData) -> pl.
     if data.rows_missing:
         sampled = sampled.filter(pl.col("rank").is_in(used["rank"].unique().to_list()))
     return sampled.join(used, on=_KEYS, how="anti", maintain_order="left")
-
-
-def _check_never_weighed(run: Run, step: int) -> None:
-    """Raises Missing where an earlier step has log weights: a basis is fixed for a run."""
-    if "log_weight" not in run.updates.columns:
-        return
-    before = run.updates.filter((pl.col("step") < step) & pl.col("log_weight").is_not_null())
-    if len(before):
-        raise Missing(
-            f"log_weight is not logged here, and was at step {before['step'][0]}: weights of 1 in "
-            "its place would be another basis"
-        )

@@ -1,11 +1,12 @@
 """Which slices of a step's trajectories are to blame for its ESS, Gini and top share.
 
 *Blame* of a slice: its share of sum x^2, the denominator of the ESS, beyond its share of the rows,
-as far as chance does not explain it. ``chance`` bounds how likely it is that some slice of the same
-column would hold as much, had the values been dealt to the rows at random; whole groups at a time
-where the column is the same throughout each group. Blame counts in full where ``chance`` is at most
-`RULED_OUT`, not at all where it is 1, and in between by its logarithm. Where one trajectory (or
-group) holds nearly everything, it lies in some slice of every column, and none is to blame for it.
+as far as chance does not explain it. ``chance`` is the slice's p-value after Bonferroni over its
+column: the number of slices times a bound of how likely a slice of this very size holds as much
+where values are dealt at random, those of a group to a group and there to its rows. Nothing
+corrects over columns. Blame counts in full where ``chance`` is at most `RULED_OUT`, not at all
+where it is 1, and in between by its logarithm. Where one trajectory (or group) holds nearly
+everything, it lies in some slice of every column, and none is to blame for it.
 
 x are the values of one basis, over the rows that the timeline's ``ess_*`` are taken over: sampled
 trajectories, each as it entered its last update. One that entered no update holds nothing; it
@@ -19,13 +20,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmhealth.errors import RunError
 from mmhealth.estimators import decomposition
 from mmhealth.health.bases import BASES, Basis
 from mmhealth.health.basis_rows import ALL_ZERO, TOP, BasisRows, Metrics, basis_rows
 from mmhealth.health.pairs import RULED_OUT, Pair, find_pairs
 from mmhealth.health.slices import Slicing, cut
-from mmhealth.runlog import Run, StepData
+from mmhealth.runlog import Run
 
 LISTED = 64
 """Slices of a column that are listed: those most to blame."""
@@ -46,7 +46,8 @@ class Slice:
     gini_part: float
     """Over a column's slices these sum to the Gini coefficient; negative below the middle."""
     chance: float
-    """Bound of the chance that some slice of the column holds as much, were values dealt anew."""
+    """Number of slices times the bound for a slice of this very size; at most 1. It corrects over
+    the slices of the column, not over columns."""
     blame: float
     without: Metrics
     """The rows that are left without the slice, measured anew."""
@@ -79,9 +80,10 @@ class Blame:
 
 def last_steps(run: Run, count: int = 1) -> list[int]:
     """The last steps of a run that are complete; where none is, the last as they are."""
-    steps = run.steps["step"].unique().sort().to_list() if len(run.steps) else []
-    open_ones = {item.step for item in run.status().incomplete}
-    return ([step for step in steps if step not in open_ones] or steps)[-count:]
+    steps = run.complete_steps()
+    if not steps and len(run.steps):
+        steps = run.steps["step"].unique().sort().to_list()
+    return steps[-count:]
 
 
 def blame(
@@ -97,7 +99,7 @@ def blame(
     weight; steps that lack it are left out, never filled in with another. ``by``: only these
     columns. Raises RunError for a step that the run does not have.
     """
-    data = [_step(run, step) for step in sorted(set(steps))]
+    data = [run.require_step(step) for step in sorted(set(steps))]
     incomplete = tuple(item.step for item in data if not item.complete)
     why: list[str] = [] if data else ["no step is logged"]
     for choice in (basis,) if basis else reversed(BASES):
@@ -110,15 +112,6 @@ def blame(
             basis = choice
             break
     return Blame(tuple(item.step for item in data), basis, ", ".join(why), incomplete=incomplete)
-
-
-def _step(run: Run, step: int) -> StepData:
-    data = run.step_data(step)
-    if data is None:
-        steps: list[int] = run.steps["step"].to_list() if len(run.steps) else []
-        have = f"steps {min(steps)} to {max(steps)}" if steps else "none"
-        raise RunError(f"{run.path} has no step {step}: it has {have}")
-    return data
 
 
 def _decompose(
@@ -170,8 +163,7 @@ def _slices(rows: BasisRows, parts: _Parts, slicing: Slicing) -> list[Slice]:
         decomposition.by_slice(part, codes, count)
         for part in (parts.total, parts.squares, parts.gini, parts.top)
     )
-    dealt, places = slicing.dealt(parts.squares)
-    bound = decomposition.chance_of(dealt, np.bincount(places, minlength=count), squares)
+    bound = decomposition.chance_of(parts.squares, codes, count, slicing.groups)
     chance = np.minimum(count * bound, 1.0)
     excess = squares - size / codes.size
     sure = np.log(np.maximum(chance, RULED_OUT)) / math.log(RULED_OUT)

@@ -2,9 +2,8 @@
 
 If only one of the columns mattered, the rows in a slice of both would hold their share, by rows, of
 what that column's slice holds. A pair is listed when it holds `PAIR_EXCESS` of sum x^2 more than
-either column explains that way, and when dealing the values anew within either slice (whole groups
-at a time where the other column is the same throughout each group) would give as much with a chance
-of at most `RULED_OUT`, all pairs looked at taken together.
+either column explains that way, and when dealing the values anew within either slice, as in blame,
+would give as much with a chance of at most `RULED_OUT`, all pairs looked at taken together.
 """
 
 from dataclasses import dataclass
@@ -56,9 +55,10 @@ def find_pairs(rows: BasisRows, squares: Array, slicings: list[Slicing]) -> list
         a, b = first.codes == cells.first[i], second.codes == cells.second[i]
         chance, inside = 0.0, a & b
         for within, other, place in ((a, second, cells.second[i]), (b, first, cells.first[i])):
-            dealt, places = other.dealt(squares, within)
-            bound = decomposition.chance_of(dealt, [np.sum(places == place)], [cells.held[i]])
-            chance = max(chance, looked_at * float(bound[0]))
+            groups = None if other.groups is None else other.groups[within]
+            there = (other.codes[within] == place).astype(np.int64)
+            _, bound = decomposition.chance_of(squares[within], there, 2, groups)
+            chance = max(chance, looked_at * float(bound))
         if chance > RULED_OUT or inside.tobytes() in pairs:
             continue
         pairs[inside.tobytes()] = Pair(

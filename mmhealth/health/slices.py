@@ -20,21 +20,17 @@ other (an id), one with a single value, and lists. Extra columns of the trainer 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from mmhealth.estimators import decomposition
 from mmhealth.estimators.decomposition import IntArray
-from mmhealth.health.rows import Array
 from mmhealth.schema import TRAJECTORIES
 
 MANY = 16
 """Numbers with more distinct values are cut at their quartiles."""
 DOUBLING = ("length", "token_count", "tool_calls")
 NO_VALUE, NOT_A_NUMBER = "(none)", "(NaN)"
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
 _WRITERS = ("trajectory_id", "attempt")
 
 
@@ -47,20 +43,8 @@ class Slicing:
     codes: IntArray
     """(rows,) numbers of the rows' slices in [0, len(labels))."""
     groups: IntArray | None = None
-    """(rows,) numbers of the rows' groups, where the column is the same throughout each of them."""
-
-    def dealt(self, parts: Array, within: Flags | None = None) -> tuple[Array, IntArray]:
-        """What is dealt to the slices when chance deals, and the slice that each item went to.
-
-        That is each row's part; where the column is the same throughout each group, what each group
-        holds. ``within``: of these rows only.
-        """
-        keep = np.ones(len(parts), np.bool_) if within is None else within
-        codes = self.codes[keep]
-        if self.groups is None:
-            return parts[keep], codes
-        _, first, number = np.unique(self.groups[keep], return_index=True, return_inverse=True)
-        return decomposition.by_slice(parts[keep], number, first.size), codes[first]
+    """(rows,) numbers of the rows' groups, whole as chance deals them; None for ``group_id``, whose
+    slices they are, and where some row has no group."""
 
 
 def cut(
@@ -86,8 +70,7 @@ def cut(
             skipped[name] = f"one slice: {unique[0]}"
             continue
         codes = (labels.rank("dense") - 1).cast(pl.Int64).to_numpy()
-        whole = groups if name != "group_id" and _constant(codes, groups) else None
-        found.append(Slicing(name, unique.to_list(), codes, whole))
+        found.append(Slicing(name, unique.to_list(), codes, None if name == "group_id" else groups))
     return found, skipped
 
 
@@ -96,14 +79,6 @@ def _groups(frame: pl.DataFrame) -> IntArray | None:
     if "group_id" not in frame.columns or frame["group_id"].null_count():
         return None
     return frame.select(pl.struct("step", "group_id").rank("dense")).to_series().to_numpy() - 1
-
-
-def _constant(codes: IntArray, groups: IntArray | None) -> bool:
-    if groups is None:
-        return False
-    of_group = np.zeros(groups.max() + 1, np.int64)
-    of_group[groups] = codes
-    return bool((of_group[groups] == codes).all())
 
 
 def _no_slices(frame: pl.DataFrame, name: str) -> str | None:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from mmhealth.health.bases import first_weighted, other_basis
 from mmhealth.health.metrics import StepMetrics, step_metrics
 from mmhealth.runlog import Run
 
@@ -161,32 +162,23 @@ class Timeline:
 
     def _fix_basis(self, changed: list[LivedStep]) -> list[LivedStep]:
         """Take changed steps over into `lived`; return them and those whose basis they decide."""
-        before, self._weighted = self._weighted, self._first_weighted(changed)
+        before = self._weighted
+        earlier = [key for key in changed if before is None or key <= before]
+        if any(key == before or self._measured[key].has_weights for key in earlier):
+            first = first_weighted(self.run)
+            self._weighted = None if first is None else LivedStep(*first)
         if self._weighted != before:
-            first = min(key for key in (before, self._weighted) if key is not None)
-            later = self._order[bisect_left(self._order, first) :]
+            earliest = min(key for key in (before, self._weighted) if key is not None)
+            later = self._order[bisect_left(self._order, earliest) :]
             changed = changed + [key for key in later if self._measured[key].assumes_weights]
         for key in changed:
             self.lived[key] = self._on_fixed_basis(key)
         return changed
 
-    def _first_weighted(self, changed: list[LivedStep]) -> LivedStep | None:
-        """First step, as lived, that has log weights."""
-        weighted = [key for key in changed if self._measured[key].has_weights]
-        if self._weighted is not None and self._measured[self._weighted].has_weights:
-            weighted.append(self._weighted)
-        elif self._weighted is not None:
-            weighted = [key for key in self._order if self._measured[key].has_weights]
-        return min(weighted, default=None)
-
     def _on_fixed_basis(self, key: LivedStep) -> StepMetrics:
-        metrics, first = self._measured[key], self._weighted
-        if first is None or key < first or not metrics.assumes_weights:
-            return metrics
-        return metrics.without_signal(
-            f"log_weight is not logged here, and was at step {first.step}: weights of 1 in its "
-            "place would be another basis"
-        )
+        metrics = self._measured[key]
+        why = other_basis(self._weighted, *key) if metrics.assumes_weights else None
+        return metrics if why is None else metrics.without_signal(why)
 
     def visible(self) -> list[tuple[LivedStep, StepMetrics]]:
         """The steps that no later attempt hides, in order."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from mmhealth.errors import RunError, RunNotFoundError, SchemaVersionError
 from mmhealth.runlog.amendments import amend, empty_amendments, owned, usable_amendments
@@ -92,7 +93,7 @@ class Run:
         ready = []
         for key in sorted(self._held.changed | self._undecided):
             data = self._build(key)
-            if data.complete or self._held.commits.is_overdue(key):
+            if self._is_due(data):
                 ready.append(data)
                 self._undecided.discard(key)
             else:
@@ -104,6 +105,33 @@ class Run:
         """Everything about one visible step; None when there is none."""
         keys = [key for key in self._held.commits.visible() if key.step == step]
         return self._build(keys[-1]) if keys else None
+
+    def require_step(self, step: int) -> StepData:
+        """Everything about one visible step. Raises RunError, with the steps there are."""
+        data = self.step_data(step)
+        if data is None:
+            steps = [key.step for key in self._held.commits.visible()]
+            have = f"steps {steps[0]} to {steps[-1]}" if steps else "none"
+            raise RunError(f"{self.path} has no step {step}: it has {have}")
+        return data
+
+    def complete_steps(self) -> list[int]:
+        """Visible steps of which all rows of every rank are there, in order."""
+        incomplete = {item.step for item in self.status().incomplete}
+        steps = (key.step for key in self._held.commits.visible())
+        return [step for step in steps if step not in incomplete]
+
+    def first_lived(self, column: str) -> tuple[int, int] | None:
+        """Attempt and step, the first in the order lived, whose updates have a value in a column.
+
+        A step that a later attempt hides was lived too; one that `tail` holds back is not there.
+        """
+        for key in sorted(self._held.commits.by_step):
+            batches = [commit.key("updates") for commit in self._held.commits.by_step[key].values()]
+            rows = [self._held.batches["updates"].get(batch) for batch in batches if batch]
+            if any(_has_values(table, column) for table in rows) and self._is_due(self._build(key)):
+                return key.attempt, key.step
+        return None
 
     def is_visible(self, attempt: int, step: int) -> bool:
         """Whether no later attempt hides this step."""
@@ -159,6 +187,9 @@ class Run:
             ranks_expected=self._held.commits.ranks_expected(key),
         )
 
+    def _is_due(self, data: StepData) -> bool:
+        return data.complete or self._held.commits.is_overdue(StepKey(data.attempt, data.step))
+
     def _committed(self, table: str) -> pl.DataFrame:
         return self._held.committed_frame(table, self._held.commits.visible())
 
@@ -169,6 +200,12 @@ class Run:
         for attempt, start in self._held.commits.starts.items():
             frame = frame.filter((pl.col("attempt") >= attempt) | (pl.col("step") < start))
         return frame.sort("step", maintain_order=True)
+
+
+def _has_values(table: pa.Table | None, column: str) -> bool:
+    if table is None or column not in table.column_names:
+        return False
+    return bool(table[column].null_count < table.num_rows)
 
 
 def _read_run_file(path: Path) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 import math
-from itertools import combinations, permutations
+from itertools import chain, combinations, permutations, product
 
 import numpy as np
 import pytest
@@ -118,7 +118,10 @@ def test_the_order_of_the_rows_changes_no_bit(logs, random):
         assert (shuffled == parts[order]).all()
         assert (by_slice(shuffled, slices[order], 3) == by_slice(parts, slices, 3)).all()
     parts = square_parts(logs)
-    assert chance_of(parts, [1], [0.5]) == chance_of(parts[order], [1], [0.5])
+    for groups in (None, slices):
+        bounds = chance_of(parts, slices % 2, 2, groups)
+        again = None if groups is None else groups[order]
+        assert (chance_of(parts[order], slices[order] % 2, 2, again) == bounds).all()
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -139,45 +142,94 @@ def test_a_top_fraction_outside_0_to_1_is_refused():
         top_parts([0.0], 0.0)
 
 
+def at_least(sums, held):
+    """How many of the sums are as much as is held."""
+    return sum(total >= held * (1 + 1e-9) for total in sums) / len(sums)
+
+
 @FAST
-@given(st.lists(st.floats(0, 1) | st.just(0.0), min_size=1, max_size=9), st.data(), st.floats(0, 1))
-def test_chance_bounds_what_all_choices_of_rows_give(parts, data, threshold):
-    rows = data.draw(st.integers(0, len(parts)))
-    held = threshold * sum(parts)
-    sums = [math.fsum(choice) for choice in combinations(parts, rows)]
-    exact = sum(total >= held * (1 + 1e-9) for total in sums) / len(sums)
-    assert chance_of(parts, [rows], [held])[0] >= exact - 1e-9
+@given(st.lists(st.floats(0, 1) | st.just(0.0), min_size=1, max_size=9), RANDOM)
+def test_chance_bounds_what_all_choices_of_rows_give(parts, random):
+    slices = [random.randrange(3) for _ in parts]
+    bounds = chance_of(parts, slices, 3)
+    for i in range(3):
+        sums = [math.fsum(choice) for choice in combinations(parts, slices.count(i))]
+        held = math.fsum(x for x, place in zip(parts, slices, strict=True) if place == i)
+        assert bounds[i] >= at_least(sums, held) - 1e-9
+
+
+def dealt_anew(rows):
+    """Every way to deal groups, lists of parts, to groups and within them to their rows."""
+    for groups in permutations(rows):
+        yield from product(*(list(permutations(group)) for group in groups))
+
+
+@FAST
+@given(st.sampled_from([(2, 3), (3, 2), (2, 2), (4, 1), (1, 4)]), st.data(), RANDOM)
+def test_chance_bounds_what_all_deals_of_groups_and_of_their_rows_give(shape, data, random):
+    groups, size = shape
+    part = st.floats(0, 1) | st.sampled_from([0.0, 1.0])
+    parts = data.draw(st.lists(part, min_size=groups * size, max_size=groups * size))
+    slices = [random.randrange(2) for _ in parts]
+    rows = [parts[first : first + size] for first in range(0, len(parts), size)]
+    sums = [
+        math.fsum(x for x, place in zip(chain(*deal), slices, strict=True) if place == 1)
+        for deal in dealt_anew(rows)
+    ]
+    [_, bound] = chance_of(parts, slices, 2, np.repeat(range(groups), size))
+    assert bound >= at_least(sums, sums[0]) - 1e-9
+
+
+def test_groups_that_are_the_same_throughout_are_dealt_as_single_rows():
+    rng = np.random.default_rng(0)
+    parts, slices, groups = rng.random(20), rng.integers(3, size=20), np.repeat(range(20), 5)
+    whole = chance_of(np.repeat(parts, 5), np.repeat(slices, 5), 3, groups)
+    assert whole == pytest.approx(chance_of(parts, slices, 3), rel=0.05)
+
+
+def test_slices_that_hold_the_same_share_of_every_group_are_dealt_row_by_row():
+    parts = np.where(np.arange(64) % 4 == 0, 1.0, 0.1)
+    slices, groups = np.arange(64) % 4, np.arange(64) // 8
+    row_by_row = chance_of(parts, slices, 4)
+    for of in (groups, np.zeros(64, int)):
+        assert chance_of(parts, slices, 4, of) == pytest.approx(row_by_row, rel=0.2)
+
+
+def as_slices(*sizes):
+    """That many rows of each slice."""
+    return np.repeat(range(len(sizes)), sizes)
 
 
 def test_chance_of_one_row_that_holds_everything_is_the_share_of_the_rows():
     parts = np.zeros(64)
-    parts[5] = 1.0
-    assert chance_of(parts, [1, 16, 64], [1.0, 1.0, 1.0]) == pytest.approx([1 / 64, 1 / 4, 1])
+    parts[0] = 1.0
+    for rows in (1, 16, 64):
+        assert chance_of(parts, as_slices(rows, 64 - rows), 2)[0] == pytest.approx(rows / 64)
 
 
 def test_chance_of_no_more_than_the_share_of_the_rows_is_1():
-    parts = np.random.default_rng(1).random(3000)
-    parts /= parts.sum()
-    assert chance_of(parts, [300, 1500], [0.1, 0.5]) == pytest.approx([1, 1])
-    assert chance_of(np.zeros(4), [2], [0.0]) == [1.0]
+    assert chance_of(np.ones(3000), as_slices(300, 1500, 1200), 4) == pytest.approx([1, 1, 1, 1])
+    assert chance_of(np.zeros(4), as_slices(2, 2), 2).tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize(("n", "tightness"), [(100, 0.01), (4000, 0.11)])
+@pytest.mark.parametrize(("n", "tightness"), [(100, 0.01), (4000, 0.01), (16000, 0.11)])
 def test_chance_of_many_rows_falls_as_it_should(n, tightness):
     """A tenth of equal rows taken at random holds the double: about exp(-n KL(0.2 | 0.1))."""
     parts = np.where(np.arange(n) < n / 2, 2 / n, 0.0)
-    [bound] = chance_of(parts, [n // 10], [0.2])
+    slices = as_slices(n // 10, n - n // 10)
+    [bound, _] = chance_of(parts, slices, 2)
     p, r = 0.2, 0.1
     kl = p * math.log(p / r) + (1 - p) * math.log((1 - p) / (1 - r))
     assert math.log(bound) == pytest.approx(-kl * n / 2, rel=tightness)
 
 
-@pytest.mark.parametrize(("rows", "held"), [([-1], [0.1]), ([3], [0.1]), ([1, 1], [0.1])])
-def test_rows_that_cannot_be_chosen_are_refused(rows, held):
-    with pytest.raises(EstimatorInputError, match="rows"):
-        chance_of([0.5, 0.5], rows, held)
+@pytest.mark.parametrize("many", [([0, 2], None), ([0], None), ([0, 1], [0]), ([0, 1], [-1, 0])])
+def test_slices_and_groups_that_cannot_be_dealt_are_refused(many):
+    slices, groups = many
+    with pytest.raises(EstimatorInputError, match=r"slices|groups"):
+        chance_of([0.5, 0.5], slices, 2, groups)
     with pytest.raises(EstimatorInputError, match="negative"):
-        chance_of([-0.5, 1.5], [1], [0.1])
+        chance_of([-0.5, 1.5], [0, 1], 2)
 
 
 @FAST

@@ -187,6 +187,36 @@ def test_noise_blames_nobody(tmp_path):
     assert np.median([item.slices[0].blame for item in found]) < 0.05
 
 
+def test_noise_that_is_alike_within_groups_blames_no_column_that_is(tmp_path):
+    """Both have a group effect; the column is the same in a group, or but for some of its rows."""
+    rng = np.random.default_rng(0)
+    groups, steps = np.repeat(np.arange(32), 8), []
+    for _ in range(30):
+        norms = rng.lognormal(0, 0.8, 32)[groups] * rng.lognormal(0, 0.2, 256)
+        same = rng.choice(list("abcd"), 32)[groups]
+        one_off = np.where(np.arange(256) == 0, np.where(same == "a", "b", "a"), same)
+        mostly = np.where(rng.random(256) < 0.1, rng.choice(list("abcd"), 256), same)
+        columns = {"group_id": groups, "source": same, "one_off": one_off, "mostly": mostly}
+        steps.append(columns | {"grad_norm": norms})
+    run = recorded(tmp_path / "r", *steps)
+    for column in ("source", "one_off", "mostly"):
+        found = [blame(run, [step], by=[column]).slices for step in range(30)]
+        assert sum(min(item.chance for item in slices) <= RULED_OUT for slices in found) <= 1
+        assert np.mean([slices[0].blame for slices in found]) < 0.05
+
+
+def test_a_slice_that_is_nearly_alike_within_groups_is_blamed_all_the_same(tmp_path):
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(32), 8)
+    source = rng.choice(list("abcd"), 32)[groups]
+    source[0] = "a" if source[0] != "a" else "b"
+    norms = rng.lognormal(0, 0.4, 32)[groups] * np.where(source == "c", 8.0, 1.0)
+    columns = {"group_id": groups, "source": source, "grad_norm": norms}
+    first, *_ = blame(recorded(tmp_path / "r", columns), [0]).slices
+    assert (first.column, first.slice) == ("source", "c")
+    assert first.chance <= RULED_OUT
+
+
 def test_one_trajectory_or_one_group_that_holds_nearly_everything_is_no_slice(tmp_path):
     rng = np.random.default_rng(2)
     columns = {"group_id": np.repeat(range(16), 4), "flag": rng.random(64) < 0.5}

@@ -9,6 +9,8 @@ import pytest
 
 from mmhealth import Recorder, open_run
 from mmhealth.health import Timeline, build_timeline
+from mmhealth.health.blame import blame
+from mmhealth.health.whatif import what_if
 
 HEAVY = {"advantage": [1.0] * 64, "log_weight": [9.0] + [0.0] * 63}
 BARE = {"advantage": [1.0] * 64}
@@ -87,6 +89,21 @@ def test_polls_and_the_order_of_ranks_make_no_difference(tmp_path: Path, seed: i
             assert live.reasons() == fresh.reasons()
     for recorder in recorders:
         recorder.close()
+
+
+@pytest.mark.parametrize("hidden", [HEAVY, BARE])
+def test_weights_of_an_attempt_that_is_hidden_fix_the_basis_for_all_who_ask(
+    tmp_path: Path, hidden: dict[str, Any]
+) -> None:
+    record(tmp_path, [hidden, HEAVY, HEAVY])
+    timeline = record(tmp_path, [BARE, BARE, BARE], start_step=0)
+    run = open_run(tmp_path)
+    first = 0 if hidden is HEAVY else 1
+    for step in range(3):
+        why = timeline.reason(step, "ess_signal")
+        assert str(why).startswith(ANOTHER_BASIS.format(first))
+        assert blame(run, [step], basis="signal").reason == why
+        assert what_if(run, [step]).reasons["ess_signal"] == why
 
 
 def test_weights_that_come_late_change_the_steps_after_them(tmp_path: Path) -> None:

@@ -79,13 +79,13 @@ def test_columns_without_slices_say_why():
     assert cut(pl.DataFrame({"step": [0, 0]}), ["y"])[1] == {"y": "not logged"}
 
 
-def test_columns_that_are_the_same_throughout_each_group_are_known():
+def test_rows_of_all_columns_but_the_groups_themselves_know_their_group():
     frame = pl.DataFrame(
         {"step": [0] * 4, "group_id": [5, 5, 6, 6], "source": list("aabb"), "turns": [1, 2, 1, 2]}
     )
     slicings = {slicing.column: slicing for slicing in cut(frame)[0]}
     assert slicings["source"].groups.tolist() == [0, 0, 1, 1]
-    assert slicings["turns"].groups is None
+    assert slicings["turns"].groups.tolist() == [0, 0, 1, 1]
     assert slicings["group_id"].groups is None
     no_groups, _ = cut(frame.drop("group_id"))
     assert all(slicing.groups is None for slicing in no_groups)

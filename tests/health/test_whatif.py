@@ -16,7 +16,7 @@ from mmhealth.errors import RunError
 from mmhealth.estimators import ess, gini, top_share
 from mmhealth.health import build_timeline
 from mmhealth.health.metrics import step_metrics
-from mmhealth.health.whatif import METRICS, Answer, Option, WhatIf, complete_steps, what_if
+from mmhealth.health.whatif import METRICS, Answer, Option, WhatIf, what_if
 from mmhealth.health.whatif.near_misses import injections
 from mmhealth.health.whatif.normalisation import normalisations
 from mmhealth.health.whatif.staleness import staleness
@@ -265,6 +265,15 @@ def test_fewer_log_weights_are_an_estimate_and_the_weight_ess_is_bounded(tmp_pat
     assert {one.kind for one in result.answers} == {"estimate"}
     low, high = answer(result, "staleness_0.5").bounds["ess_weight"]
     assert (low, high) == (pytest.approx(measured(batch)["ess_weight"]), 1.0)
+    assert all("limits of the weight ESS" in one.assumption for one in result.answers)
+
+
+def test_limits_that_rest_on_an_assumption_are_no_bound(tmp_path: Path) -> None:
+    run = record(tmp_path / "r", {"log_weight": [0.5, -0.5, 0.25, 0.0]})
+    half, fresh = asked(run, options=staleness((0.5, 0.0))).answers
+    assert (half.kind, list(half.bounds)) == ("estimate", ["ess_weight"])
+    assert (fresh.kind, fresh.bounds) == (None, {})
+    assert "100 % by construction" in fresh.reasons["ess_weight"]
 
 
 @settings(max_examples=20, deadline=None)
@@ -539,9 +548,11 @@ def test_steps_that_are_not_complete_are_left_out(tmp_path: Path) -> None:
     with Recorder(tmp_path / "r", rank=0, world_size=2, attempt=0, strict=True) as recorder:
         recorder.log_step(0, columns)
     run = open_run(tmp_path / "r")
-    assert complete_steps(run) == []
+    assert run.complete_steps() == []
     with pytest.raises(RunError, match="no complete step"):
-        what_if(run, complete_steps(run))
+        what_if(run, run.complete_steps())
+    with pytest.raises(RunError, match="has no step 1: it has steps 0 to 0"):
+        what_if(run, [1])
     assert "step 0 is not complete" in what_if(run, [0]).notes
 
 

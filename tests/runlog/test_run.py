@@ -51,6 +51,41 @@ def test_a_step_is_complete_when_all_ranks_committed(tmp_path: Path) -> None:
         assert run.tail().steps == []
 
 
+def test_complete_steps_and_a_step_that_the_run_must_have(tmp_path: Path) -> None:
+    with rank(tmp_path, 0) as zero, rank(tmp_path, 1) as one:
+        log(zero, range(3, 6))
+        log(one, range(3, 5))
+    run = open_run(tmp_path)
+    assert run.complete_steps() == [3, 4]
+    assert run.require_step(5).ranks == (0,)
+    with pytest.raises(RunError, match="has no step 6: it has steps 3 to 5"):
+        run.require_step(6)
+    Recorder(tmp_path / "empty").close()
+    empty = open_run(tmp_path / "empty")
+    assert empty.complete_steps() == []
+    with pytest.raises(RunError, match="has no step 0: it has none"):
+        empty.require_step(0)
+
+
+def test_the_first_step_lived_with_a_value_may_be_hidden_and_is_one_that_tail_returns(
+    tmp_path: Path,
+) -> None:
+    with rank(tmp_path, 0) as zero, rank(tmp_path, 1) as one:
+        for step in range(4):
+            zero.log_step(step, {"log_weight": [None if step == 0 else 0.5], "reward": [1.0]})
+        log(one, range(1))
+        run = open_run(tmp_path)
+        assert run.first_lived("log_weight") is None, "steps 1 to 3 wait for rank 1"
+        log(one, range(1, 4))
+        run.refresh()
+        assert run.first_lived("log_weight") == (0, 1)
+    log(rank(tmp_path, 0, attempt=1, start=0), range(1))
+    run.refresh()
+    assert run.step_data(1) is None
+    assert run.first_lived("log_weight") == (0, 1)
+    assert run.first_lived("nothing") is None
+
+
 def test_a_step_that_stays_incomplete_is_returned_some_steps_later(tmp_path: Path) -> None:
     with rank(tmp_path, 0) as zero, rank(tmp_path, 1) as one:
         run = open_run(tmp_path)

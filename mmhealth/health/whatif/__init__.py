@@ -5,7 +5,7 @@ side. Nothing is replayed: rollouts and parameters are those of the log.
 """
 
 from mmhealth.health.whatif.answer import Answer, Effect, WhatIf
-from mmhealth.health.whatif.compare import complete_steps, what_if
+from mmhealth.health.whatif.compare import what_if
 from mmhealth.health.whatif.measure import METRICS
 from mmhealth.health.whatif.menu import standard_options
 from mmhealth.health.whatif.option import Change, Kind, Option
@@ -20,7 +20,6 @@ __all__ = [
     "Option",
     "StepTerms",
     "WhatIf",
-    "complete_steps",
     "standard_options",
     "what_if",
 ]

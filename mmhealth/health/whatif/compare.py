@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import polars as pl
-
 from mmhealth.errors import EstimatorInputError, RunError
+from mmhealth.health.bases import Level, first_weighted, other_basis
 from mmhealth.health.rows import Collector, Missing
 from mmhealth.health.whatif.answer import Answer, Effect, WhatIf
 from mmhealth.health.whatif.measure import METRICS, measure
@@ -32,13 +31,6 @@ class _Gathered:
     """Steps at which it has an answer, if only a bound."""
 
 
-def complete_steps(run: Run) -> list[int]:
-    """Visible steps of which every rank has committed, in order."""
-    steps = sorted(set(run.steps["step"].to_list())) if len(run.steps) else []
-    incomplete = {step.step for step in run.status().incomplete}
-    return [step for step in steps if step not in incomplete]
-
-
 def what_if(run: Run, steps: Sequence[int], options: Sequence[Option] | None = None) -> WhatIf:
     """What options would have made of these steps, which are taken in order.
 
@@ -50,11 +42,11 @@ def what_if(run: Run, steps: Sequence[int], options: Sequence[Option] | None = N
     steps = sorted(set(steps))
     options = standard_options() if options is None else options
     logged, found = _Gathered(), [_Gathered() for _ in options]
-    weighted = _weighted_steps(run)
+    weighted_from = first_weighted(run)
     notes: dict[str, None] = {}
     rows, groups = 0, []
     for step in steps:
-        terms = _terms(run, step, weighted)
+        terms = _terms(run, step, weighted_from)
         rows += len(terms.rows)
         notes |= dict.fromkeys(_notes(terms))
         before = measure(terms, terms.rows, len(terms.rows))
@@ -77,22 +69,12 @@ def what_if(run: Run, steps: Sequence[int], options: Sequence[Option] | None = N
     )
 
 
-def _weighted_steps(run: Run) -> set[int]:
-    """Steps at which some row has a log weight that the loss gives it."""
-    updates = run.updates
-    if run.loss_ratio in ("none", "token") or "log_weight" not in updates.columns:
-        return set()
-    return set(updates.filter(pl.col("log_weight").is_not_null())["step"].to_list())
-
-
-def _terms(run: Run, step: int, weighted: set[int]) -> StepTerms:
-    data = run.step_data(step)
-    if data is None:
-        raise RunError(f"{run.path} has no step {step}")
-    other_basis = None
-    if weighted and min(weighted) < step and step not in weighted:
-        other_basis = f"log_weight is not logged here, and was at step {min(weighted)}"
-    return step_terms(data, run.loss_ratio, other_basis)
+def _terms(run: Run, step: int, weighted_from: tuple[int, int] | None) -> StepTerms:
+    data = run.require_step(step)
+    level = Level(run.loss_ratio, data)
+    assumes_weights = level.weighs and not level.has_weights
+    why = other_basis(weighted_from, data.attempt, step) if assumes_weights else None
+    return step_terms(data, run.loss_ratio, why)
 
 
 def _notes(terms: StepTerms) -> list[str]:

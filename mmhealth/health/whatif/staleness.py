@@ -1,7 +1,8 @@
 """What if rollouts had been fresher? Log weights grow with the age of the policy that sampled.
 
 To first order in the distance of the two policies a log weight is proportional to it, so rollouts
-half as old have log weights half as large. The rows would have been others, which no log tells.
+half as old have log weights half as large. The rows would have been others, which no log tells:
+that the weight ESS does not fall holds for the same rows only, and is part of the estimate.
 """
 
 from dataclasses import replace
@@ -24,7 +25,7 @@ def staleness(shares: tuple[float, ...] = SHARES) -> list[Option]:
             f"staleness_{share:g}",
             f"rollouts {share:g} times as old" if share else "rollouts on-policy",
             "log weights are proportional to the age of the policy that sampled, and the rows are "
-            "those of the log",
+            "those of the log; limits of the weight ESS hold as far as that does",
             "throughput: the sampler waits for the learner more often",
             partial(_fresher, share=share),
         )
@@ -38,4 +39,4 @@ def _fresher(terms: StepTerms, share: float) -> Change:
     fresher = np.where(finite, share * np.where(finite, log_weight, 0.0), log_weight)
     change = linear(terms, terms.reweighted(fresher), "estimate")
     now = measure(terms, terms.rows, len(terms.rows)).values["ess_weight"]
-    return replace(change, bounds={"ess_weight": (now, 1.0)})
+    return replace(change, bounds={"ess_weight": (now, 1.0)} if share and now is not None else {})

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mmhealth.cli.options import PolicyPath, usage_error
-from mmhealth.errors import GuardError
+from mmhealth.errors import GuardError, PolicyError, RunError
 
 
 def guard(
@@ -41,13 +41,20 @@ def guard(
     from mmhealth.guard.guarded import say_on_stderr
     from mmhealth.health import load_policy
     from mmhealth.integrations.notify import Notifier, load_targets
+    from mmhealth.runlog import open_run
 
     if report is not None:
         _check_report(report, run_dir)
+    rules = load_policy(policy)
+    if rules.reference is not None:
+        try:
+            open_run(rules.reference)
+        except RunError as error:
+            raise PolicyError(f"{policy}: reference: {error}") from None
     config = GuardConfig(
         command=command,
         run_dir=run_dir,
-        policy=load_policy(policy),
+        policy=rules,
         grace=grace,
         poll=poll,
         report=report,
@@ -65,5 +72,7 @@ def _check_report(report: Path, run_dir: Path) -> None:
     """A mistake must show now, not when there is something to report."""
     if report.resolve().is_relative_to(run_dir.resolve()):
         raise usage_error(f"--report: {report} is in the run directory, which is the recorder's")
+    if report.is_dir():
+        raise usage_error(f"--report: {report} is a directory: name a file")
     if not report.parent.is_dir():
         raise usage_error(f"--report: {report.parent} is not a directory")

@@ -48,45 +48,50 @@ def run_guarded(config: GuardConfig, say: Say = say_on_stderr) -> int:
     """Run the job to its end, or to its stop; the exit code of both.
 
     That is the job's own, 128 + n where signal n ended it, or one of `STOPPED`, `NOT_RUNNABLE`,
-    `NOT_FOUND`. For the main thread, which takes signals. Raises GuardError, before anything is
+    `NOT_FOUND`. A signal that comes after the job's end abandons report and notifications, and
+    changes no code. For the main thread, which takes signals. Raises GuardError, before anything is
     started, when somebody else is at work on the run directory.
     """
+    notifier = config.notifier
     with ExitStack() as stack:
-        if config.notifier is not None:
-            stack.callback(_close, config.notifier, say)
+        if notifier is not None:
+            stack.callback(notifier.close, 0.0)
         try:
             state = stack.enter_context(claim(config.run_dir))
         except OSError as error:
             say(f"another guard will not know of this one: {error}")
             state = None
-        notifier = config.notifier
         watch = Watch(config.run_dir, config.policy, None if notifier is None else notifier.send)
         careful = Careful(say)
         post = SignalPost()
-        with post.open():
-            try:
-                job = Job(config.command)
-            except OSError as error:
-                say(f"{shlex.quote(config.command[0])} cannot be run: {error.strerror or error}")
-                code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
-                _note(state, "ended", code)
-                return code
-            if state is not None:
-                state.running(job.identity)
-            post.deliver_to(job)
-            watchman = Watchman(
-                watch, job, state, careful, say, poll=config.poll, grace=config.grace
-            )
-            code = job.wait()
-            known = watchman.finish()
-        if watchman.stopped_for:
-            _tell_of_stop(config, watchman, code, say)
-            _note(state, "stopped", STOPPED)
-            return STOPPED
-        _note(state, "ended", code)
-        if known:
-            _tell_of_end(watchman, code, say)
-        return code
+        stack.enter_context(post.open())
+        try:
+            job = Job(config.command)
+        except OSError as error:
+            say(f"{shlex.quote(config.command[0])} cannot be run: {error.strerror or error}")
+            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
+            _note(state, "ended", code)
+            return code
+        if state is not None:
+            state.running(job.identity)
+        post.deliver_to(job)
+        watchman = Watchman(watch, job, state, careful, say, poll=config.poll, grace=config.grace)
+        code = job.wait()
+        known = watchman.finish()
+        own = STOPPED if watchman.stopped_for else code
+        _note(state, "stopped" if watchman.stopped_for else "ended", own)
+
+        def tell() -> None:
+            if watchman.stopped_for:
+                _tell_of_stop(config, watchman, code, say)
+            elif known:
+                _tell_of_end(watchman, code, say)
+            if notifier is not None:
+                _close(notifier, say)
+
+        if not post.do_unless_signalled(tell):
+            say(f"a signal: report and notifications are abandoned; exit code {own}")
+        return own
 
 
 def _tell_of_stop(config: GuardConfig, watchman: Watchman, code: int, say: Say) -> None:

@@ -5,8 +5,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -23,7 +24,12 @@ _TO_THE_GROUP = (
 """What a terminal sends to all processes of a job."""
 _TO_THE_LEADER = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """What supervisors send to one process; to the others SIGUSR1 and 2 would mean death."""
+_TO_END = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+"""What asks a process to end."""
 _LOOK_EVERY_S = 0.1
+_KILL_EVERY_S = 0.02
+_DEATH_S = 10.0
+"""How long processes that were killed are waited for: those that hang in the kernel stay."""
 
 
 class Job:
@@ -37,6 +43,8 @@ class Job:
         self._child = subprocess.Popen(list(command), start_new_session=True)
         self.identity = identify(self._child.pid) or Identity(self._child.pid, "")
         self._over = False
+        self._members: set[Identity] = set()
+        """What a stop is to end; empty where none was asked for."""
         self._leader_ended = threading.Event()
         self._signalling = threading.Lock()
 
@@ -55,15 +63,20 @@ class Job:
         else:
             self._child.wait()
         with self._signalling:
+            if self._members:
+                self._look()
             self._over = True
             code = self._child.wait()
         self._leader_ended.set()
         return code if code >= 0 else 128 - code
 
-    def pass_on(self, number: int) -> None:
-        """Pass a signal on, as if the job had got it in this process's place. A signal handler."""
+    def pass_on(self, number: int) -> bool:
+        """Pass a signal on, as if the job had got it in this process's place. A signal handler.
+
+        False when the job is over.
+        """
         if self._over:
-            return
+            return False
         if number == signal.SIGTSTP:
             # A group whose parent is in another session does not stop by SIGTSTP.
             _send_to_group(self.pid, signal.SIGSTOP)
@@ -73,33 +86,48 @@ class Job:
         else:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, number)
+        return True
 
     def stop(self, grace: float) -> bool:
         """End the job: SIGTERM to its group, and SIGKILL to what is left after ``grace`` seconds.
 
         What is left are processes of the group and all that descended from the job when it was
         asked: launchers give their workers sessions of their own. False when the job had ended by
-        itself. Returns when nothing is left; not for the main thread, which must `wait`.
+        itself. Returns when nothing is left, or `_DEATH_S` after the first SIGKILL; not for the
+        main thread, which must `wait`.
         """
         deadline = time.monotonic() + grace
         with self._signalling:
             if self._over:
                 return False
-            members = family(self.pid)
+            self._look()
             _send_to_group(self.pid, signal.SIGTERM)
             _send_to_group(self.pid, signal.SIGCONT)
         self._leader_ended.wait(grace)
-        while (left := family(self.pid, members)) and time.monotonic() < deadline:
-            members |= left
+        while self._left() and time.monotonic() < deadline:
             time.sleep(_LOOK_EVERY_S)
-        with self._signalling:
-            if not self._over:
-                _send_to_group(self.pid, signal.SIGKILL)
-        for identity in family(self.pid, members):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(identity.pid, signal.SIGKILL)
+        deadline = time.monotonic() + _DEATH_S
+        while (left := self._left()) and time.monotonic() < deadline:
+            with self._signalling:
+                if not self._over:
+                    _send_to_group(self.pid, signal.SIGKILL)
+            for identity in left:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(identity.pid, signal.SIGKILL)
+            time.sleep(_KILL_EVERY_S)
         self._leader_ended.wait()
         return True
+
+    def _left(self) -> set[Identity]:
+        """What is to end and still lives."""
+        with self._signalling:
+            return self._look()
+
+    def _look(self) -> set[Identity]:
+        """The same, where signalling is held; the group counts until its leader is waited for."""
+        left = family(None if self._over else self.pid, self._members)
+        self._members |= left
+        return left
 
 
 class SignalPost:
@@ -107,18 +135,37 @@ class SignalPost:
 
     Signals that were ignored before, as by ``nohup``, stay so, here and in the job; but for
     SIGCHLD, without which nobody learns how the job ended. Those that come before there is a job
-    are passed on when there is.
+    are passed on when there is; those that come when it has ended only cut short what is left.
     """
 
     def __init__(self) -> None:
         self._job: Job | None = None
         self._waiting: list[int] = []
+        self._enough: SimpleQueue[bool] = SimpleQueue()
+        """True when the work after the job is done, False for a signal; `put` is re-entrant."""
 
     def deliver_to(self, job: Job) -> None:
         """From now on pass signals on to this job."""
         self._job = job
         while self._waiting:
             job.pass_on(self._waiting.pop(0))
+
+    def do_unless_signalled(self, work: Callable[[], None]) -> bool:
+        """Do what is left when the job has ended; False where a signal asks to end before.
+
+        The work, in a thread, is then abandoned. For the main thread.
+        """
+
+        def do() -> None:
+            try:
+                work()
+            finally:
+                self._enough.put(True)
+
+        threading.Thread(target=do, name="mmhealth-guard-end", daemon=True).start()
+        while True:  # a signal that comes just before a wait does not end it
+            with suppress(Empty):
+                return self._enough.get(timeout=_LOOK_EVERY_S)
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -138,8 +185,8 @@ class SignalPost:
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if self._job is None:
             self._waiting.append(number)
-        else:
-            self._job.pass_on(number)
+        elif not self._job.pass_on(number) and number in _TO_END:
+            self._enough.put(False)
 
 
 def _send_to_group(group: int, number: int) -> None:

@@ -50,8 +50,12 @@ def is_alive(identity: Identity) -> bool:
     return identify(identity.pid) == identity
 
 
-def family(group: int, known: Collection[Identity] = ()) -> set[Identity]:
-    """Processes of a group, those ``known`` that still live, and all that descend from them."""
+def family(group: int | None, known: Collection[Identity] = ()) -> set[Identity]:
+    """Processes of a group, those ``known`` that still live, and all that descend from them.
+
+    None for a group whose leader has been waited for: once the group is empty, too, its id may be
+    given to others.
+    """
     table = processes()
     found = {
         pid for pid, process in table.items() if process.group == group or process.identity in known

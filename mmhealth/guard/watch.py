@@ -15,10 +15,11 @@ class Watch:
 
     Make it before the job starts: attempts that exist by then are history, which baselines know and
     no alert is of. The directory may come to be later, and may be replaced by a new run.
+    ``on_alert`` is called with an alert and the id of its run.
     """
 
     def __init__(
-        self, run_dir: Path, policy: Policy, on_alert: Callable[[Alert], None] | None = None
+        self, run_dir: Path, policy: Policy, on_alert: Callable[[Alert, str], None] | None = None
     ) -> None:
         self.run_dir = run_dir
         self.policy = policy
@@ -39,19 +40,16 @@ class Watch:
             return []
         if self._monitor is None or self._monitor.run.id != run.id:
             first = self._first_attempt if run.id == self._earlier_run else 0
-            self._monitor = Monitor(run, self.policy, on_alert=self._on_alert, first_attempt=first)
+            self._monitor = Monitor(run, self.policy, first_attempt=first)
+            if (tell := self._on_alert) is not None:
+                self._monitor.subscribe(lambda alert: tell(alert, run.id))
         self._monitor.poll()
+        last = self.last_step()
         return [
             alert
             for alert in self._monitor.alerts
-            if alert.state == "firing" and self._breaches(alert)
+            if last is not None and alert.state == "firing" and self.policy.fails(alert, last)
         ]
-
-    def _breaches(self, alert: Alert) -> bool:
-        last, scope = self.last_step(), self.policy.gate
-        if last is None or not self.policy.can_fail(alert.rule, alert.severity):
-            return False
-        return last >= (scope.from_step or 0) and scope.covers(alert, last)
 
     def forget(self) -> None:
         """Read everything anew at the next look."""

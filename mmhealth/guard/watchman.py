@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from polars.exceptions import PanicException
+
 from mmhealth.errors import MmhealthError
 from mmhealth.guard.process import Job
 from mmhealth.guard.state import GuardState
@@ -19,23 +21,31 @@ _LONGEST_PAUSE_S = 60.0
 
 
 class Careful:
-    """Does what may fail without harm to the job, and says of each kind of failure once."""
+    """Does what may fail without harm to the job.
+
+    Each kind of failure of one thing is said once, and again when that thing has gone well since.
+    """
 
     def __init__(self, say: Say) -> None:
         self._say = say
-        self._said: set[str] = set()
+        self._said: dict[str, set[str]] = {}
 
     def attempt(self, work: Callable[[], T], failed: str) -> T | None:
         """What ``work`` returns; None where it fails. Nothing is raised."""
         try:
-            return work()
+            result = work()
         except (MmhealthError, OSError) as error:
             kind, why = type(error).__name__, str(error)
-        except Exception as error:  # noqa: BLE001 - no fault of the guard may reach the job
+        # No fault of the guard may reach the job; PanicException, of polars, is no Exception.
+        except (Exception, PanicException) as error:  # noqa: BLE001
             kind = type(error).__name__
             why = f"{kind}: {error} (please report this)"
-        if kind not in self._said:
-            self._said.add(kind)
+        else:
+            self._said.pop(failed, None)
+            return result
+        said = self._said.setdefault(failed, set())
+        if kind not in said:
+            said.add(kind)
             self._say(f"{failed}: {why}")
         return None
 

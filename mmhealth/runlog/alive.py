@@ -20,7 +20,7 @@ def recording_attempts(run_dir: Path) -> list[int]:
         except FileNotFoundError:
             continue
         try:
-            if try_lock(descriptor) is False:
+            if try_lock(descriptor, shared=True) is False:
                 held.add(tail.writer.attempt)
         finally:
             os.close(descriptor)

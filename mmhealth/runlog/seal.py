@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmhealth.runlog.layout import OpenTail, list_tails, list_unnamed_tails
-from mmhealth.runlog.lock import try_lock
+from mmhealth.runlog.lock import open_to_lock, try_lock
 from mmhealth.runlog.segment import seal_tail
 
 
@@ -24,7 +24,7 @@ def seal_orphans(run_dir: Path, wanted: Callable[[OpenTail], bool] = lambda _: T
         if not wanted(tail):
             continue
         try:
-            descriptor = os.open(tail.path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = open_to_lock(tail.path)
         except FileNotFoundError:
             continue
         try:
@@ -39,7 +39,7 @@ def seal_orphans(run_dir: Path, wanted: Callable[[OpenTail], bool] = lambda _: T
 def _remove_if_dead(path: Path) -> None:
     """Remove an unnamed tail; one that is empty may not have been locked yet and is left."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_to_lock(path)
     except FileNotFoundError:
         return
     try:
@@ -56,6 +56,6 @@ def is_being_written(tail: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return try_lock(descriptor) is not True
+        return try_lock(descriptor, shared=True) is not True
     finally:
         os.close(descriptor)

@@ -279,10 +279,48 @@ def test_a_success_that_recorded_nothing_is_not_passed_over(
     assert line.startswith("mmhealth guard: the job was not really watched")
 
 
+@pytest.mark.parametrize("sick", [True, False])
+def test_a_signal_after_the_end_changes_no_exit_code(
+    guard: Guard, run: Path, policy: Path, tmp_path: Path, sick: bool
+) -> None:
+    """A report that goes into a pipe that nobody reads, and a receiver that hangs."""
+    os.mkfifo(tmp_path / "page")
+    if not sick:
+        mild = POLICY.replace("below = 0.2", "above = 0.5").replace("critical", "warning")
+        policy.write_text(mild)
+    config = tmp_path / "notify.toml"
+    hangs = "kind = 'command'\ncommand = ['sleep', '30']\ntimeout = 60\n"
+    config.write_text(f"version = 1\n[targets.c]\n{hangs}")
+    options = ("--policy", policy, "--notify", config, "--report", tmp_path / "page")
+    job = guard(recording(run, sick_from=0 if sick else 99, steps=2), *options)
+    assert job.stdin is not None
+    job.stdin.close()
+    job.stdin = None
+    state = tmp_path / "run.guard.json"
+    phase, code = ("stopped", 86) if sick else ("ended", 0)
+    wait_until(lambda: state.exists() and f'"{phase}"' in state.read_text(), "the end of the job")
+    job.send_signal(signal.SIGTERM)
+    _, err = job.communicate()
+    assert job.returncode == code
+    assert f"report and notifications are abandoned; exit code {code}" in err.decode()
+
+
+def test_a_reference_that_cannot_be_read_shows_before_the_job_starts(
+    run: Path, policy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    policy.write_text(POLICY.replace("version = 1", "version = 1\nreference = 'nowhere'"))
+    started = tmp_path / "started"
+    assert in_this_process(run, "--policy", policy, "touch", started) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert f"{policy}: reference: {tmp_path / 'nowhere'} is not a run" in line
+    assert not started.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (("--report", "run/page.html"), "which is the recorder's"),
+        (("--report", "."), "is a directory"),
         (("--report", "no/page.html"), "no is not a directory"),
         (("--policy", "none.toml"), "none.toml: cannot be read"),
         (("--notify", "none.toml"), "none.toml: cannot be read"),

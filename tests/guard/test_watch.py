@@ -10,6 +10,8 @@ from mmhealth.errors import RunError
 from mmhealth.guard.watch import Watch
 from mmhealth.health import Alert, Policy
 from mmhealth.health.policy import parse_policy
+from mmhealth.integrations.notify import File, Notifier
+from mmhealth.integrations.notify.targets import Options
 
 SICK = {"advantage": [1.0] + [0.0] * 63, "entropy": [0.05] * 64}
 HEALTHY = {"advantage": [1.0, -1.0] * 32, "entropy": [1.0] * 64}
@@ -58,9 +60,31 @@ def test_a_baseline_is_that_of_the_whole_run(tmp_path: Path) -> None:
     assert [alert.step for alert in watch.look()] == [4]
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "metric = 'ess_signal'\nbelow = 0.5\nmean_of = 4",
+        "metric = 'ess_signal'\nfalls_by = 0.2\nwhile_rising = 'entropy'\nwindow = 4",
+    ],
+)
+def test_means_are_over_steps_of_the_job(tmp_path: Path, condition: str) -> None:
+    """Four steps before are good, four bad; the window before of a fall may be theirs."""
+    with Recorder(tmp_path, strict=True) as rec:
+        for step in range(8):
+            rec.log_step(step, (HEALTHY if step < 4 else SICK) | {"entropy": [0.1 * step] * 64})
+    watch = Watch(tmp_path, rules(condition))
+    with Recorder(tmp_path, start_step=6, strict=True) as rec:
+        for step in range(6, 13):
+            rec.log_step(step, (HEALTHY if step < 7 else SICK) | {"entropy": [0.1 * step] * 64})
+            alerts = watch.look()
+            assert not alerts or step >= 9
+    assert watch.unjudged() is None
+    assert [alert.step for alert in alerts] == [9]
+
+
 def test_alerts_that_have_resolved_stop_nothing_but_are_told(tmp_path: Path) -> None:
     told: list[Alert] = []
-    watch = Watch(tmp_path / "run", LOW, told.append)
+    watch = Watch(tmp_path / "run", LOW, lambda alert, _run: told.append(alert))
     record(tmp_path / "run", 0, [True] * 3 + [False])
     assert watch.look() == []
     assert [(alert.step, alert.state) for alert in told] == [(2, "resolved")]
@@ -82,6 +106,9 @@ def test_only_what_fails_the_gate_stops(tmp_path: Path) -> None:
         f"[gate]\nignore = ['r']\n{other}": False,
         "[gate]\nfrom_step = 3": False,
         "[gate]\nfrom_step = 2": True,
+        "[gate]\nto_step = 3": False,
+        "[gate]\nto_step = 2": True,
+        "[gate]\nfrom_step = 1\nto_step = 3": True,
     }.items():
         watch = Watch(tmp_path / "none", rules(condition, gate))
         watch.run_dir = tmp_path
@@ -90,6 +117,19 @@ def test_only_what_fails_the_gate_stops(tmp_path: Path) -> None:
     watch = Watch(tmp_path / "none", mild)
     watch.run_dir = tmp_path
     assert watch.look() == []
+
+
+def test_alerts_of_a_run_that_replaces_another_are_told(tmp_path: Path) -> None:
+    run, options = tmp_path / "run", Options("file")
+    with Notifier([File(options, tmp_path / "told")]) as notifier:
+        watch = Watch(run, LOW, notifier.send)
+        for _ in range(2):
+            record(run, 0, [True] * 3)
+            watch.look()
+            watch.forget()
+            watch.look()
+            shutil.rmtree(run)
+    assert len((tmp_path / "told").read_text().splitlines()) == 2
 
 
 def test_a_run_that_replaces_another_counts_from_its_first_step(tmp_path: Path) -> None:

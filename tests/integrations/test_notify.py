@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -21,9 +22,10 @@ from mmhealth.cli import main
 from mmhealth.errors import NotifyError
 from mmhealth.health import Alert, Monitor
 from mmhealth.health.policy import parse_policy
-from mmhealth.integrations.notify import Backoff, Notifier, load_targets
+from mmhealth.integrations.notify import Backoff, File, Notifier, load_targets
 from mmhealth.integrations.notify.backoff import parse_retry_after
 from mmhealth.integrations.notify.redact import Redactor, safe_url
+from mmhealth.integrations.notify.targets import Options
 
 QUICK = Backoff(first=0.01, longest=0.05)
 
@@ -228,6 +230,8 @@ def test_a_slow_target_keeps_nobody_waiting(webhook: Webhook, load: Load, tmp_pa
     )
     for step in range(30):
         notifier.send(an_alert(step))
+    while sum(counted(notifier)[1]) < 30:
+        time.sleep(0.01)
     notifier.close(0.2)
     (_, failed, dropped), quick = counted(notifier)
     assert dropped >= 19
@@ -237,6 +241,14 @@ def test_a_slow_target_keeps_nobody_waiting(webhook: Webhook, load: Load, tmp_pa
     assert quick[0] == len((tmp_path / "told").read_text().splitlines()) >= 10
     notifier.send(an_alert(99))
     assert counted(notifier)[0] == (0, failed, dropped + 1), "after the end nothing is taken"
+
+
+def test_a_run_whose_path_is_not_utf8_loses_no_alert(tmp_path: Path) -> None:
+    run = os.fsdecode(b"run-\xe9")
+    with Notifier([File(Options("f"), tmp_path / "told")], run=run) as notifier:
+        notifier.send(an_alert())
+    assert counted(notifier) == [(1, 0, 0)]
+    assert json.loads((tmp_path / "told").read_text(encoding="ascii"))["run"] == run
 
 
 def test_each_change_of_state_is_told_once(load: Load, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from mmhealth import Recorder, open_run
 from mmhealth.errors import RecordError
 from mmhealth.health import build_timeline
-from mmhealth.runlog import seal_orphans
+from mmhealth.runlog import recording_attempts, seal_orphans
 
 
 def log(path: Path, steps: int, **options: Any) -> None:
@@ -262,16 +263,17 @@ def test_a_burst_of_late_values_overran_the_queue(tmp_path: Path) -> None:
     assert not run.status().losses
 
 
+@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.EBADF])
 def test_file_systems_without_locks_or_links_recorded_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Stands in for the operating system, which cannot be made to refuse these here."""
 
-    def refuse(*_: Any) -> None:
-        raise OSError(errno.ENOTSUP, "not supported")
+    def refuse(number: int, *_: Any) -> None:
+        raise OSError(number, "not supported")
 
-    monkeypatch.setattr("fcntl.flock", refuse)
-    monkeypatch.setattr("os.link", refuse)
+    monkeypatch.setattr("fcntl.flock", partial(refuse, number))
+    monkeypatch.setattr("os.link", partial(refuse, errno.ENOTSUP))
     with Recorder(tmp_path) as rec:
         rec.log_step(0, {"reward": [1.0]})
         assert seal_orphans(tmp_path) == []
@@ -280,6 +282,29 @@ def test_file_systems_without_locks_or_links_recorded_nothing(
     assert run.status().steps_complete == 2
     assert not run.status().losses
     assert json.loads((tmp_path / "run.json").read_text())["run_id"] == run.id
+
+
+def test_on_nfs_locks_need_the_mode_that_they_are_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands in for NFS: an exclusive lock needs a mode for writing, a shared one for reading."""
+    flock, wrong = fcntl.flock, {fcntl.LOCK_EX: os.O_RDONLY, fcntl.LOCK_SH: os.O_WRONLY}
+
+    def of_nfs(descriptor: int, operation: int) -> None:
+        mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        if mode == wrong[operation & ~fcntl.LOCK_NB]:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", of_nfs)
+    abandon(tmp_path / "dead", 3)
+    tails = set((tmp_path / "dead").rglob("*.open.arrows"))
+    assert recording_attempts(tmp_path / "dead") == []
+    assert set(seal_orphans(tmp_path / "dead")) == tails != set()
+    with Recorder(tmp_path / "run") as rec:
+        rec.log_step(0, {"reward": [1.0]})
+        assert recording_attempts(tmp_path / "run") == [0]
+        assert seal_orphans(tmp_path / "run") == []
 
 
 def test_a_tail_whose_writer_died_before_naming_it_stayed_for_ever(tmp_path: Path) -> None:

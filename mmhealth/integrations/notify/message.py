@@ -19,8 +19,8 @@ class Message:
     """The same for programs; see docs/guard.md."""
 
     def as_json(self) -> bytes:
-        """The content as one line of JSON in UTF-8."""
-        return json.dumps(self.content, allow_nan=False, ensure_ascii=False).encode()
+        """The content as one line of JSON in ASCII: a path need not be valid UTF-8."""
+        return json.dumps(self.content, allow_nan=False).encode()
 
 
 def alert_message(alert: Alert, run: str) -> Message:

@@ -68,15 +68,19 @@ class Notifier:
     ) -> None:
         self.run = run
         self._lanes = [_Lane(target, queue_size, backoff or Backoff()) for target in targets]
-        self._told: dict[tuple[str, int, int], AlertState] = {}
+        self._told: dict[tuple[str, tuple[str, int, int]], AlertState] = {}
         self._lock = threading.Lock()
 
-    def send(self, alert: Alert) -> None:
-        """Tell of an alert, unless the last that was told of it is the same state."""
+    def send(self, alert: Alert, run_id: str = "") -> None:
+        """Tell of an alert, unless the last that was told of it is the same state.
+
+        ``run_id`` tells apart runs that have one notifier, as where one replaces another.
+        """
+        key = (run_id, alert.key)
         with self._lock:
-            if self._told.get(alert.key) == alert.state:
+            if self._told.get(key) == alert.state:
                 return
-            self._told[alert.key] = alert.state
+            self._told[key] = alert.state
         message = alert_message(alert, self.run)
         for lane in self._lanes:
             least = lane.target.options.severity
@@ -157,8 +161,8 @@ class _Lane:
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)
         if self._thread.is_alive():
-            self._abandoned.set()
             with self._changed:
+                self._abandoned.set()
                 lost = len(self._waiting) + self._under_way
                 self._waiting.clear()
             if lost:
@@ -180,8 +184,8 @@ class _Lane:
                     return
                 if why is None:
                     self._counts.delivered += 1
-            if why is not None:
-                self._lose(why)
+                else:
+                    self._lose(why)
 
     def _deliver(self, message: Message) -> str | None:
         """Why the message was not delivered; None when it was."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mmhealth.health.calibration import Course, read_course
 from mmhealth.health.heldout import held_out_course
-from mmhealth.health.rules import SOLVED_SUCCESS_RATE
+from mmhealth.health.solved import SOLVED_SUCCESS_RATE
 from mmhealth.reference.config import TrainConfig
 from mmhealth.reference.experiments.arms import arms_of
 from mmhealth.runlog import Run, open_run

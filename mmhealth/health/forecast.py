@@ -9,7 +9,8 @@ from mmhealth.estimators import Crossing, forecast_crossing
 from mmhealth.health.alerts import Severity
 from mmhealth.health.metrics import StepMetrics
 from mmhealth.health.monitor import Monitor
-from mmhealth.health.rules import SOLVED_SUCCESS_RATE, Rule
+from mmhealth.health.rules import Rule
+from mmhealth.health.solved import is_solved
 from mmhealth.health.timeline import SCHEMA
 from mmhealth.health.track import PATIENCE
 
@@ -81,7 +82,7 @@ def _forecast(rule: Rule, history: Sequence[StepMetrics]) -> Forecast | None:
     last = int(history[-1].values["step"])
     if threshold is None or not known or known[-1][0] < last - PATIENCE:
         return None
-    if rule.excuse_solved and _is_solved(history[-1]):
+    if rule.excuse_solved and is_solved(history[-1].values):
         return None
     steps, values = zip(*known, strict=True)
     falling = rule.is_worse(threshold - 1.0, threshold)
@@ -110,7 +111,3 @@ def _course(rule: Rule, history: Sequence[StepMetrics]) -> str:
     recent = history[-PATIENCE - 1 :]
     known = any(step.values.get(unsolved) is not None for step in recent)
     return unsolved if known else rule.metric
-
-
-def _is_solved(step: StepMetrics) -> bool:
-    return (step.values.get("success_rate") or 0.0) >= SOLVED_SUCCESS_RATE

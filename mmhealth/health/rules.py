@@ -9,13 +9,7 @@ from typing import Literal, TypeGuard
 from mmhealth.health.alerts import Severity
 from mmhealth.health.drift import Drift
 from mmhealth.health.metrics import StepMetrics
-
-SOLVED_SUCCESS_RATE = 0.9
-"""Share of successes in a step from which on a low ESS is read as solved, whatever the groups say.
-
-With binary outcomes the signal ESS is about 4p(1-p): below 0.36 from a success rate p of 0.9 on,
-however healthy the estimator is.
-"""
+from mmhealth.health.solved import is_solved
 
 Reading = Literal["breached", "solved", "between", "recovered", "no data"]
 """``between``: neither beyond the threshold nor beyond the recovery threshold."""
@@ -205,9 +199,7 @@ class Rule:
         row = steps[0].values
         if not self.excuse_solved:
             return False
-        if row.get("solved_group_share") == 1.0:
-            return True
-        if (row.get("success_rate") or 0.0) >= SOLVED_SUCCESS_RATE:
+        if is_solved(row):
             return True
         unsolved = _mean(steps, f"{self.metric}_unsolved")
         return unsolved is not None and not self.is_worse(unsolved, threshold)

@@ -7,7 +7,7 @@ from typing import Literal
 import polars as pl
 
 from mmhealth.health import Policy, Rule
-from mmhealth.health.rules import SOLVED_SUCCESS_RATE
+from mmhealth.health.solved import is_solved
 from mmhealth.report.audit import RunAudit
 from mmhealth.report.dataloss import describe_data, is_damaged
 from mmhealth.report.samesteps import (
@@ -204,13 +204,10 @@ class _Question:
 
 def _solved(run: pl.DataFrame, steps: list[int]) -> list[int]:
     """Steps at which a rule with ``excuse_solved`` would read a breach as solved, whatever ESS."""
-    rates = values_at(run, "success_rate", steps)
-    groups = values_at(run, "solved_group_share", steps)
-    return [
-        step
-        for step in steps
-        if rates.get(step, 0.0) >= SOLVED_SUCCESS_RATE or groups.get(step) == 1.0
-    ]
+    rows = run.filter(pl.col("step").is_in(steps)).select(
+        "step", "success_rate", "solved_group_share"
+    )
+    return [row["step"] for row in rows.iter_rows(named=True) if is_solved(row)]
 
 
 def _scale(rule: Rule) -> float:

@@ -14,7 +14,7 @@ from mmhealth.health.heldout import (
     held_out_course,
     own_evaluations,
 )
-from mmhealth.health.rules import SOLVED_SUCCESS_RATE
+from mmhealth.health.solved import SOLVED_SUCCESS_RATE
 
 Kind = Literal["stall", "regression", "none", "unknown"]
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from mmhealth.health.alerts import Alert
 from mmhealth.health.calibration.harm import Harm, find_harm
 from mmhealth.health.metrics import StepMetrics
-from mmhealth.health.rules import SOLVED_SUCCESS_RATE, Rule
+from mmhealth.health.rules import Rule
+from mmhealth.health.solved import SOLVED_SUCCESS_RATE
 from mmhealth.health.timeline import Timeline
 from mmhealth.health.track import RuleTrack
 from mmhealth.runlog import Run

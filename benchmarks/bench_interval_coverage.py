@@ -4,7 +4,7 @@ Simulated populations whose ESS fraction and Gini coefficient are known in close
 that are independent and with rows that resemble those of their group. Writes
 docs/benchmarks/interval_coverage.md.
 
-    python benchmarks/interval_coverage.py [--draws 2000] [--seed 2026] [--rows 16 64 256 4096]
+    python benchmarks/bench_interval_coverage.py [--draws 2000] [--seed 2026] [--rows 16 64 256 4096]
 
 The thresholds of `mmhealth.estimators.intervals` were chosen on seeds below 1,000; the table's
 seed is not among them.
@@ -221,7 +221,7 @@ def page(cells: list[Cell], draws: int, seed: int) -> str:
         "reliable) of the log-normals with s = 1 and 1.6 and of Pareto. Draws said to be "
         "unreliable cover *more* often there, as they are those with wide intervals. Fewer than "
         f"{MIN_WORTH} rows are never reliable, however light their tail.",
-        "Written by `benchmarks/interval_coverage.py`.",
+        "Written by `benchmarks/bench_interval_coverage.py`.",
         "\n".join(verdicts(cells)),
     ]
     for metric, what in (("ESS", "ESS fraction"), ("Gini", "Gini coefficient")):

@@ -4,7 +4,7 @@ Simulated populations whose ESS fraction and Gini coefficient are known in close
 that are independent and with rows that resemble those of their group. Writes
 docs/benchmarks/interval_coverage.md.
 
-    python benchmarks/bench_interval_coverage.py [--draws 2000] [--seed 2026] [--rows 16 64 256 4096]
+    python benchmarks/bench_interval_coverage.py [--draws 2000] [--seed 2026] [--rows 16 64 256]
 
 The thresholds of `mmhealth.estimators.intervals` were chosen on seeds below 1,000; the table's
 seed is not among them.

@@ -6,7 +6,7 @@ its threshold moved until it meets a target (`thresholds`).
 """
 
 from mmhealth.health.calibration.harm import Harm, find_harm
-from mmhealth.health.calibration.policy_text import calibrated_toml, describe
+from mmhealth.health.calibration.policy_text import calibrated_toml
 from mmhealth.health.calibration.replay import Course, Played, play, read_course
 from mmhealth.health.calibration.scores import Score, score
 from mmhealth.health.calibration.thresholds import Calibration, Choice, calibrate
@@ -20,7 +20,6 @@ __all__ = [
     "Score",
     "calibrate",
     "calibrated_toml",
-    "describe",
     "find_harm",
     "play",
     "read_course",

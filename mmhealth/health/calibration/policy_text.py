@@ -64,9 +64,9 @@ def describe(score: Score) -> str:
 
 def _run_wide(policy: Policy) -> list[str]:
     """What a policy says beside its rules."""
-    lines = (
-        [] if policy.reference is None else [f"reference = {_literal(str(policy.reference))}", ""]
-    )
+    lines = []
+    if policy.reference is not None:
+        lines += [f"reference = {_literal(str(policy.reference.absolute()))}", ""]
     lines += ["[gate]", f"fail_on = {_literal(policy.fail_on)}"]
     for field in fields(GateScope):
         value = getattr(policy.gate, field.name)

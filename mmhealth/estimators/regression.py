@@ -18,8 +18,9 @@ def regression_step(
     episodes: ArrayLike,
     window: int = 15,
     drop: float = 0.05,
+    lasting: bool = False,
 ) -> int | None:
-    """First step from which mean held-out success lies ``drop`` or more below its best, for good.
+    """First step from which mean held-out success lies ``drop`` or more below its best, and stays.
 
     ``steps`` (n,) are whole numbers, ``successes`` and ``episodes`` (n,) counts of the evaluation
     at each, in any row order. With the pooled rate M(u) over evaluations at steps
@@ -28,7 +29,8 @@ def regression_step(
     of the ``window`` steps that follow (which must lie within the record), P(t) - M is at least
     ``drop`` and z standard errors of the difference of two proportions. Every window is compared
     with the best of many, so z is the normal quantile at 0.01 over the number of pairs of windows
-    that do not overlap (Bonferroni): 3.6 for 100 steps, 4.4 for 1,000.
+    that do not overlap (Bonferroni): 3.6 for 100 steps, 4.4 for 1,000. With ``lasting`` only a fall
+    counts that is still there, as deep, at the last step.
 
     None when no step is such, or fewer than 3 windows of steps are there. Raises
     EstimatorInputError for empty or non-finite input, steps that are not whole, counts that no
@@ -56,7 +58,10 @@ def regression_step(
         if not past.any():
             continue
         best = int(np.flatnonzero(past)[np.argmax(rate[past])])
-        ahead = np.flatnonzero((points >= points[at]) & (points <= points[at] + window))
+        near = (points >= points[at]) & (points <= points[at] + window)
+        if lasting:
+            near[-1] = True
+        ahead = np.flatnonzero(near)
         fall = rate[best] - rate[ahead]
         if (fall >= np.maximum(drop, sigmas * _error(rate, size, best, ahead))).all():
             return int(points[at])

@@ -7,16 +7,17 @@ from mmhealth.health.calibration import Calibration, Choice, Score
 from mmhealth.health.rule_table import CONDITIONS
 from mmhealth.health.rules import Rule
 
+_NAMES = {"none": "healthy", "never": "that never learned"}
+
 
 def print_calibration(calibration: Calibration, console: Console) -> None:
     """Print what the runs were, what each rule is worth, and what was moved."""
     courses = calibration.courses
-    for kind in ("none", "stall", "regression", "unknown"):
+    for kind in ("none", "stall", "regression", "never", "borderline", "unknown"):
         own = [course for course in courses if course.harm.kind == kind]
         if own:
             steps = sum(len(c.healthy_steps if kind == "none" else c.steps) for c in own)
-            name = "healthy" if kind == "none" else kind
-            console.print(f"{len(own)} runs {name}, {steps:,} steps", markup=False)
+            console.print(f"{len(own)} runs {_NAMES.get(kind, kind)}, {steps:,} steps", markup=False)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("rule", "threshold", "sees", "lead", "false/1,000 steps"):
         table.add_column(name, overflow="fold")

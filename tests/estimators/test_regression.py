@@ -14,7 +14,7 @@ def course(rates, episodes=1000):
     return np.arange(len(rates)), np.round(rates * episodes), np.full(len(rates), episodes)
 
 
-def by_hand(steps, won, of, window=15, drop=0.05):
+def by_hand(steps, won, of, window=15, drop=0.05, lasting=False):
     """Every mean and every comparison written out."""
 
     def mean(u):
@@ -37,7 +37,8 @@ def by_hand(steps, won, of, window=15, drop=0.05):
             error = (pooled * (1 - pooled) * (1 / size + 1 / n)) ** 0.5
             return best - here >= max(drop, sigmas * error)
 
-        if all(has_fallen(u) for u in set(steps) if t <= u <= t + window):
+        near = {u for u in steps if t <= u <= t + window} | ({last} if lasting else set())
+        if all(has_fallen(u) for u in near):
             return t
     return None
 
@@ -60,6 +61,14 @@ def test_a_fall_is_found_once_its_mean_has_fallen():
 )
 def test_what_is_no_regression(rates):
     assert regression_step(*course(rates)) is None
+
+
+def test_a_fall_that_is_made_good_does_not_last():
+    dip = course([0.6] * 40 + [0.4] * 40 + [0.7] * 40)
+    assert regression_step(*dip) == 43
+    assert regression_step(*dip, lasting=True) is None
+    fallen = course([0.6] * 40 + [0.4] * 80)
+    assert regression_step(*fallen, lasting=True) == 43
 
 
 def test_few_episodes_do_not_make_a_fall():
@@ -90,16 +99,17 @@ def test_a_fall_is_seen_through_the_noise_of_few_episodes():
 @given(
     st.lists(st.integers(0, 40), min_size=10, max_size=50),
     st.integers(1, 6),
+    st.booleans(),
     st.randoms(use_true_random=False),
 )
-def test_agrees_with_every_comparison_written_out(won, window, random):
+def test_agrees_with_every_comparison_written_out(won, window, lasting, random):
     steps = sorted(random.sample(range(3 * len(won)), len(won)))
     of = [40] * len(won)
-    found = regression_step(steps, won, of, window=window)
-    assert found == by_hand(steps, won, of, window=window)
+    found = regression_step(steps, won, of, window=window, lasting=lasting)
+    assert found == by_hand(steps, won, of, window=window, lasting=lasting)
     order = random.sample(range(len(won)), len(won))
     mixed = [[values[k] for k in order] for values in (steps, won, of)]
-    assert regression_step(*mixed, window=window) == found
+    assert regression_step(*mixed, window=window, lasting=lasting) == found
 
 
 @pytest.mark.parametrize(

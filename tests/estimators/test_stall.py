@@ -13,7 +13,7 @@ FAST = settings(deadline=None, derandomize=True, max_examples=60)
 ROWS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=40)
 
 
-def slow_stall(rows, window, ahead, delta):
+def slow_stall(rows, window, ahead, delta, end_gain=None):
     def trailing(u):
         chosen = [y for s, y in rows if u - window < s <= u]
         return sum(chosen) / len(chosen) if chosen else None
@@ -23,7 +23,8 @@ def slow_stall(rows, window, ahead, delta):
         if not any(s == t for s, _ in rows) or t - window + 1 < first or t + ahead > last:
             continue
         now, later = trailing(t), trailing(t + ahead)
-        if later is not None and later - now < delta:
+        lasts = end_gain is None or trailing(last) - now < end_gain
+        if later is not None and later - now < delta and lasts:
             return t
     return None
 
@@ -56,6 +57,16 @@ def test_collapse_is_a_stall():
     assert stall_step(steps, np.where(steps < 80, steps / 100, 0.0)) is not None
 
 
+def test_a_plateau_that_is_left_later_does_not_last():
+    steps = np.arange(300)
+    success = np.interp(steps, [0, 50, 150, 200], [0.1, 0.4, 0.4, 0.7])
+    assert 50 < stall_step(steps, success) < 70
+    assert stall_step(steps, success, end_gain=0.05) > 190
+    # below 0.3 at the end, though above it for long: the first plateau is undone by nothing
+    falls = np.where(steps < 250, success, 0.3)
+    assert stall_step(steps, falls, end_gain=0.05) == stall_step(steps, falls)
+
+
 @pytest.mark.parametrize(("n", "expected"), [(54, None), (55, 14), (56, 14)])
 def test_undefined_with_fewer_steps_than_window_and_ahead(n, expected):
     assert stall_step(np.arange(n), np.full(n, 0.3)) == expected
@@ -80,14 +91,16 @@ def test_a_window_without_evaluation_cannot_be_judged():
     st.integers(1, 10),
     st.integers(1, 20),
     st.sampled_from([Fraction(0), Fraction(1, 50), Fraction(1, 8), Fraction(-1, 20)]),
+    st.sampled_from([None, Fraction(0), Fraction(1, 20), Fraction(1, 3)]),
     st.randoms(use_true_random=False),
 )
-def test_agrees_with_exact_arithmetic_in_any_order(rows, window, ahead, delta, random):
+def test_agrees_with_exact_arithmetic_in_any_order(rows, window, ahead, delta, gain, random):
     exact = [(s, Fraction(y, 20)) for s, y in rows]
-    expected = slow_stall(exact, window, ahead, delta)
+    expected = slow_stall(exact, window, ahead, delta, gain)
     shuffled = random.sample(rows, len(rows))
     steps, success = [s for s, _ in shuffled], [y / 20 for _, y in shuffled]
-    assert stall_step(steps, success, window, ahead, float(delta)) == expected
+    end_gain = None if gain is None else float(gain)
+    assert stall_step(steps, success, window, ahead, float(delta), end_gain) == expected
 
 
 @pytest.mark.parametrize(
@@ -101,6 +114,7 @@ def test_agrees_with_exact_arithmetic_in_any_order(rows, window, ahead, delta, r
         ([0], [0.1], {"window": 0}),
         ([0], [0.1], {"ahead": 0}),
         ([0], [0.1], {"delta": math.nan}),
+        ([0], [0.1], {"end_gain": math.inf}),
     ],
 )
 def test_what_has_no_course_is_refused(steps, success, options):

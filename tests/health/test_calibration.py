@@ -102,6 +102,21 @@ def test_harm_is_read_off_held_out_success_alone(evaluated):
     assert 60 < fallen.step < 70
 
 
+def test_what_recovers_by_its_end_is_borderline(evaluated):
+    plateau = evaluated(lambda step: 0.3 if step < 70 else min(0.3 + 0.02 * (step - 70), 0.8))
+    assert (plateau.kind, plateau.step) == ("borderline", 14)
+    dip = evaluated(lambda step: 0.3 if 60 <= step < 90 else rising(step), steps=140)
+    assert dip.kind == "borderline"
+    assert "falls back" in dip.why
+    assert dip.known_to is None
+
+
+def test_what_never_learned_has_no_onset(evaluated):
+    flat = evaluated(lambda _: 0.02)
+    assert (flat.kind, flat.step) == ("never", 14 + 40)
+    assert evaluated(lambda step: 0.02 if step < 10 else 0.1).kind == "stall"
+
+
 def test_what_could_not_show_harm_is_not_called_healthy(evaluated):
     assert evaluated(rising, steps=50).kind == "unknown"
     assert evaluated(lambda _: 0.1, steps=400, every=60).kind == "unknown"
@@ -112,6 +127,18 @@ def test_a_run_is_healthy_only_as_far_as_it_is_known_to_be(evaluated):
     assert (late.kind, late.known_to) == ("none", 68)
     assert evaluated(rising, steps=200).known_to == 198 - 15
     assert len(course(falls_to(0.1), late).healthy_steps) == 69
+
+
+def test_after_an_intervention_nobody_knows_what_was_healthy(tmp_path):
+    with Recorder(tmp_path / "run", strict=True) as rec:
+        for step in range(0, 200, 2):
+            rec.log_step(step, {"advantage": [1.0, -1.0]})
+            rec.log_evaluation(step, episodes=1000, successes=round(1000 * rising(step)))
+            if step == 80:
+                rec.log_event(step, "intervention", {"name": "near misses", "active": True})
+    found = read_course(open_run(tmp_path / "run"))
+    assert (found.harm.kind, found.harm.known_to) == ("none", 79)
+    assert found.healthy_steps[-1].values["step"] == 78
 
 
 def test_alarms_are_those_of_a_monitor(tmp_path):
@@ -143,6 +170,15 @@ def test_only_an_alarm_that_stands_sees_harm_coming(rule):
     assert (found.sick, found.leads) == (3, (20,))
     assert found.healthy_steps == 0
     assert found.false_per_1000 is None
+
+
+def test_where_nothing_was_learned_there_is_a_step_and_no_lead(rule):
+    never = Harm("never", 54, "")
+    found = score([rule], [course(falls_to(0.1), never), course(falls_to(0.1), STALL)])
+    assert (found.sick, found.detected) == (2, 2)
+    assert (found.leads, found.told_at) == ((20,), (22,))
+    late = score([rule], [course(falls_to(0.1, at=60), never)])
+    assert (late.sick, late.detected, late.told_at) == (1, 0, ())
 
 
 def test_every_alarm_of_a_healthy_run_is_false(rule):

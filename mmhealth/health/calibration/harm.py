@@ -6,17 +6,24 @@ from typing import Literal
 import polars as pl
 
 from mmhealth.errors import EstimatorInputError
-from mmhealth.estimators import regression_step
+from mmhealth.estimators import regression_step, stall_step
 from mmhealth.health.heldout import (
     AHEAD_STEPS,
     MEAN_STEPS,
+    STALL_DELTA,
     HeldOutCourse,
     held_out_course,
     own_evaluations,
 )
 from mmhealth.health.solved import SOLVED_SUCCESS_RATE
 
-Kind = Literal["stall", "regression", "none", "unknown"]
+Kind = Literal["stall", "regression", "never", "borderline", "none", "unknown"]
+
+LATER_GAIN = 0.05
+"""A stall is left behind when success ends this much higher; it is one of a run that had learned
+something when success had risen this much before."""
+
+_Found = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +31,12 @@ class Harm:
     """What became of a run."""
 
     kind: Kind
-    """``none``: it kept learning, or stalled where the task is solved; ``unknown``: its evaluations
-    are too few to tell, and it counts neither as healthy nor as sick."""
+    """``never``: it stalled where it began. ``none``: it kept learning, or got as far as its task
+    allows. ``borderline``: it stood still or fell back, and recovered by its end. ``unknown``: its
+    evaluations are too few to tell. The last two count neither as healthy nor as sick."""
     step: int | None
-    """Step of the stall or regression."""
+    """First step of the stall or regression; of a run that never learned the step at which its
+    evaluations can first tell so, `AHEAD_STEPS` after the stall."""
     why: str
     known_to: int | None = None
     """Last step up to which a run without harm is known to have had none: what comes to harm later
@@ -37,47 +46,69 @@ class Harm:
 def find_harm(evaluations: pl.DataFrame, solved_at: float = SOLVED_SUCCESS_RATE) -> Harm:
     """Harm in ``evaluations`` as in `mmhealth.runlog.Run.evaluations`.
 
-    A stall (`mmhealth.estimators.stall_step`) counts below a mean success of ``solved_at``; a
-    regression (`mmhealth.estimators.regression_step`) counts at every evaluation horizon. A stall
-    within `AHEAD_STEPS` before a regression is that regression, seen from afar.
+    A stall (`mmhealth.estimators.stall_step`) is harm when success does not end `LATER_GAIN` above
+    it, and ends below ``solved_at``; what had never risen `LATER_GAIN` above its beginning has
+    *never* learned, and has no onset that could be seen coming. A regression (`mmhealth.estimators.regression_step`) at any
+    evaluation horizon is harm when it is still there at the end. A stall within `AHEAD_STEPS`
+    before a regression is that regression, seen from afar.
     """
     course = held_out_course(evaluations)
-    found = min(_regressions(evaluations), default=None)
-    stall, level = course.stall_step, _level_of_stall(course)
-    is_early = stall is not None and (found is None or stall + AHEAD_STEPS < found[0])
-    if stall is not None and level < solved_at and is_early:
-        return Harm("stall", stall, f"held-out success stalls at {level:.2f} (step {stall})")
-    if found is not None:
-        step, why = found
-        return Harm("regression", step, f"{why} (step {step})")
-    if course.judged_to is None:
+    fall = min(_regressions(evaluations, lasting=True), default=None)
+    if course.judged_to is None and fall is None:
         return Harm("unknown", None, course.stall_reason or "")
+    stall = _stall(course, solved_at, lasting=True)
+    if stall is not None and (fall is None or stall[0] + AHEAD_STEPS < fall[0]):
+        return _harm_of_stall(course, *stall)
+    if fall is not None:
+        return Harm("regression", *fall)
+    passing = _regressions(evaluations, lasting=False)
+    passing += [found] if (found := _stall(course, solved_at, lasting=False)) else []
+    if passing:
+        step, why = min(passing)
+        return Harm("borderline", step, f"{why}, and recovered")
+    last = int(course.frame["step"][-1])
     if course.stall_step is None:
         return Harm("none", None, course.stall_reason or "", course.judged_to)
-    last = int(course.frame["step"][-1])
-    return Harm("none", None, f"success stays at or above {solved_at:g}", last - MEAN_STEPS)
+    return Harm("none", None, f"success reaches {solved_at:g}", last - MEAN_STEPS)
 
 
-def _level_of_stall(course: HeldOutCourse) -> float:
-    """Mean held-out success at the stall; 0 where there is none."""
-    at = course.frame.filter(step=course.stall_step) if course.stall_step is not None else None
-    return 0.0 if at is None else float(at["mean"][0])
+def _stall(course: HeldOutCourse, solved_at: float, *, lasting: bool) -> _Found | None:
+    """The first stall below ``solved_at``."""
+    if course.judged_to is None:
+        return None
+    steps, rates, means = (course.frame[name] for name in ("step", "rate", "mean"))
+    end_gain = LATER_GAIN if lasting else None
+    step = stall_step(steps, rates, MEAN_STEPS, AHEAD_STEPS, STALL_DELTA, end_gain)
+    if step is None:
+        return None
+    level = float(course.frame.filter(step=step)["mean"][0])
+    if max(level, float(means[-1])) >= solved_at:
+        return None
+    return step, f"held-out success stalls at {level:.2f} (step {step})"
 
 
-def _regressions(evaluations: pl.DataFrame) -> list[tuple[int, str]]:
+def _harm_of_stall(course: HeldOutCourse, step: int, why: str) -> Harm:
+    level = float(course.frame.filter(step=step)["mean"][0])
+    if level - float(course.frame["rate"][0]) >= LATER_GAIN:
+        return Harm("stall", step, why)
+    told = step + AHEAD_STEPS
+    return Harm("never", told, f"held-out success stays at {level:.2f} (seen at step {told})")
+
+
+def _regressions(evaluations: pl.DataFrame, *, lasting: bool) -> list[_Found]:
     """The first regression at each evaluation horizon."""
     own = own_evaluations(evaluations)
     if own.is_empty():
         return []
-    found: list[tuple[int, str]] = []
+    found: list[_Found] = []
     parts = own.sort("eval_horizon", "step").partition_by("eval_horizon", as_dict=True)
     for (horizon,), part in parts.items():
         steps, won, of = (part[name].to_numpy() for name in ("step", "successes", "episodes"))
         try:
-            step = regression_step(steps, won, of)
+            step = regression_step(steps, won, of, lasting=lasting)
         except EstimatorInputError:
             continue
         if step is not None:
             at = "" if horizon is None else f" at horizon {horizon}"
-            found.append((step, f"held-out success{at} falls back for good"))
+            found.append((step, f"held-out success{at} falls back (step {step})"))
     return found

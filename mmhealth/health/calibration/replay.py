@@ -1,7 +1,9 @@
 """Runs as calibration sees them, and rules played over them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import polars as pl
 
 from mmhealth.health.alerts import Alert
 from mmhealth.health.calibration.harm import Harm, find_harm
@@ -30,8 +32,8 @@ class Course:
 
     @property
     def is_sick(self) -> bool:
-        """It stalled or regressed."""
-        return self.harm.kind in ("stall", "regression")
+        """It stalled, regressed or never learned."""
+        return self.harm.kind in ("stall", "regression", "never")
 
     @property
     def healthy_steps(self) -> tuple[StepMetrics, ...]:
@@ -45,12 +47,27 @@ class Course:
 def read_course(
     run: Run, *, name: str = "", family: str = "", solved_at: float = SOLVED_SUCCESS_RATE
 ) -> Course:
-    """Read a whole run."""
+    """Read a whole run.
+
+    Without harm it is known to be healthy only before the first intervention that it logs: what
+    would have become of it without, nobody knows.
+    """
     timeline = Timeline(run)
     timeline.update()
     steps = tuple(metrics for _, metrics in timeline.visible())
     harm = find_harm(run.evaluations, solved_at)
+    treated = _first_intervention(run)
+    if harm.known_to is not None and treated is not None:
+        harm = replace(harm, known_to=min(harm.known_to, treated - 1))
     return Course(name or run.name, steps, harm, family)
+
+
+def _first_intervention(run: Run) -> int | None:
+    events = run.events
+    if events.is_empty():
+        return None
+    steps = events.filter(pl.col("kind") == "intervention")["step"].drop_nulls().to_list()
+    return min(steps, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """What rules are worth: harm seen coming, by how many steps, and false alarms.
 
 An alarm is one firing while no alert stands. It sees a harm coming when its alert fires at or
-before the step of the harm and has not resolved by then; its lead is the steps between. On healthy
+before the step of the harm and has not resolved by then; its lead is the steps between. A run that
+never learned has no onset: seen is what stands when its evaluations could first tell, it has no
+lead, and the step of the alert is kept. On healthy
 runs every alarm is false, and they are counted per step at which one could fire: an alert that
 never resolves is no long stretch without false alarms.
 """
@@ -27,8 +29,12 @@ class Score:
 
     sick: int
     """Runs that came to harm and had data for the rule."""
+    detected: int
+    """Those of them whose harm was seen coming."""
     leads: tuple[int, ...]
-    """Steps of warning, one a run whose harm was seen coming, ascending."""
+    """Steps of warning, one a detected stall or regression, ascending."""
+    told_at: tuple[int, ...]
+    """Step of the alert, one a detected run that never learned, ascending."""
     healthy_runs: int
     """Runs known to have come to no harm that had data for the rule."""
     healthy_steps: int
@@ -39,11 +45,6 @@ class Score:
     """Such steps of each healthy run, in the same order."""
     judged_steps: int
     """All steps of the healthy runs that had data."""
-
-    @property
-    def detected(self) -> int:
-        """Sick runs whose harm was seen coming."""
-        return len(self.leads)
 
     @property
     def detection(self) -> tuple[float, float, float] | None:
@@ -92,7 +93,7 @@ class Score:
 def score(rules: Sequence[Rule], courses: Sequence[Course]) -> Score:
     """Some rules taken together, over the runs that have data for one of them."""
     sick, judged = 0, 0
-    leads, false, steps = list[int](), list[int](), list[int]()
+    leads, told_at, false, steps = list[int](), list[int](), list[int](), list[int]()
     for course in courses:
         if course.is_healthy:
             played = play(rules, course.healthy_steps)
@@ -105,11 +106,16 @@ def score(rules: Sequence[Rule], courses: Sequence[Course]) -> Score:
             played = play(rules, [step for step in course.steps if step.values["step"] <= harm])
             if played.quiet_steps:
                 sick += 1
-                seen = [harm - a.step for a in played.alerts if a.resolved_step is None]
-                leads += [max(seen)] if seen else []
+                seen = [alert.step for alert in played.alerts if alert.resolved_step is None]
+                if seen and course.harm.kind == "never":
+                    told_at.append(min(seen))
+                elif seen:
+                    leads.append(harm - min(seen))
     return Score(
         sick=sick,
+        detected=len(leads) + len(told_at),
         leads=tuple(sorted(leads)),
+        told_at=tuple(sorted(told_at)),
         healthy_runs=len(false),
         healthy_steps=sum(steps),
         false_alarms=tuple(false),

@@ -1,72 +1,247 @@
-"""What the default policy is worth on a fleet of labelled runs: harm seen coming, false alarms.
+"""What the default policy is worth: harm seen coming in a labelled fleet, false alarms in streams.
 
-    python benchmarks/fleet.py FOLDER
-    python benchmarks/judgement.py FOLDER
+    python benchmarks/fleet.py FLEET
+    python benchmarks/streams.py STREAMS
+    python benchmarks/judgement.py FLEET STREAMS
 
-Half of the fleet's seeds choose thresholds, the other half judges them. Writes
-docs/benchmarks/judgement.md.
+Writes docs/benchmarks/judgement.md. Every figure on it is of seeds that chose nothing.
 """
 
-import sys
+import argparse
+import multiprocessing as mp
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 from fleet import ARMS, CHOOSING, JUDGING, Member, courses, members, reachable
-from tables import write_table
+from packs import NAIVE, PEER, VERL
+from streams import CHOOSING as CHOOSING_STREAMS
+from streams import JUDGING as JUDGING_STREAMS
+from streams import KINDS, LOW_ESS, read
+from tables import DOCS, machine, markdown_table
 
-from mmhealth.errors import CalibrationError
 from mmhealth.health import default_policy
-from mmhealth.health.calibration import Course, Score, calibrate, score
+from mmhealth.health.calibration import Course, Score, calibrate, play, score
 from mmhealth.health.rules import Rule
 
 TARGET = 1 / 1000
-NAIVE = Rule(name="naive", metric="ess_signal", below=0.2, severity="critical")
-"""The article's line, without persistence, excuse or a least number of rows."""
+BESIDE_FLEET = 10
+"""Healthy choosing streams that a calibration is given beside the fleet: about twice its steps."""
+WORLDS = {
+    "1": "I tools and syntax",
+    "2": "II majority rule",
+    "3": "III mixed sources",
+    "4": "IV width limits",
+    "5": "V horizons",
+    "orchestrator": "orchestrator",
+}
+
+Pack = tuple[Rule, ...]
+HEADER = ["", "sees", "share (95 %)", "median lead", "never learned: alert at", "false", "runs"]
 
 
-def labels(runs: Sequence[Course]) -> str:
-    """How many runs of each figure came to what."""
-    parts = []
-    for figure in ARMS:
-        kinds = Counter(course.harm.kind for course in runs if course.family == figure)
-        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        parts.append(f"{figure}: {counts}")
-    return "; ".join(parts)
+def packs() -> dict[str, Pack]:
+    """Rules that are judged together, by name."""
+    rules = default_policy().rules
+    return {
+        "default policy, critical rules": tuple(r for r in rules if r.severity == "critical"),
+        "default policy, all rules": tuple(r for r in rules if r.metric != "data_gap"),
+        "naive: ess_signal < 0.2": NAIVE,
+        "verl's documented ESS < 0.3": VERL,
+        "closest peer's high findings": PEER,
+    }
 
 
 def line(name: str, found: Score) -> list[str]:
-    detection, false = found.detection, found.false_per_1000
-    share = found.runs_with_false_alarms
+    detection, false, runs = found.detection, found.false_per_1000, found.runs_with_false_alarms
     return [
         name,
         f"{found.detected} of {found.sick}" if found.sick else "",
         f"{detection[0]:.0%} ({detection[1]:.0%} to {detection[2]:.0%})" if detection else "",
         f"{found.lead:g} ({found.leads[0]} to {found.leads[-1]})" if found.lead is not None else "",
-        f"{false:.2g} (at most {found.false_per_1000_upper:.2g})" if false is not None else "",
-        f"{found.healthy_steps:,}",
-        f"{share[0]:.0%} (at most {share[2]:.0%})" if share else "",
+        f"{median(found.told_at):g} ({found.told_at[0]} to {found.told_at[-1]})"
+        if found.told_at
+        else "",
+        f"{false:.2g} (at most {found.false_per_1000_upper:.2g}) in {found.healthy_steps:,}"
+        if false is not None
+        else "",
+        f"{sum(n > 0 for n in found.false_alarms)} of {found.healthy_runs}" if runs else "",
     ]
 
 
-def rows(runs: Sequence[Course], chosen: Sequence[Course]) -> list[list[str]]:
-    """The default policy rule by rule, packs, and what calibration makes of them."""
-    policy = default_policy()
-    table = [line(rule.name, score([rule], runs)) for rule in policy.rules]
-    critical = [rule for rule in policy.rules if rule.severity == "critical"]
-    table.append(line("**critical rules together**", score(critical, runs)))
-    for figure in ARMS:
-        own = [course for course in runs if course.family == figure]
-        table.append(line(f"critical rules, world {figure}", score(critical, own)))
-    table.append(line("naive: ess_signal < 0.2", score([NAIVE], runs)))
-    try:
-        moved = calibrate(chosen, policy, TARGET).policy.rules
-    except CalibrationError as error:
-        print(error)
-        return table
-    after = [rule for rule in moved if rule.severity == "critical"]
-    table.append(line("critical rules, calibrated on the other half", score(after, runs)))
-    return table
+def labels(runs: Sequence[Course]) -> str:
+    """A table of how many runs of each world came to what."""
+    kinds = ("none", "borderline", "stall", "regression", "never", "unknown")
+    rows = []
+    for figure, world in WORLDS.items():
+        counts = Counter(course.harm.kind for course in runs if course.family == figure)
+        rows.append([world, *(str(counts[kind]) for kind in kinds)])
+    return markdown_table(["", "healthy", *kinds[1:4], "never learned", "unknown"], rows)
+
+
+def left_out(chosen: Sequence[Course], judged: Sequence[Course]) -> list[list[str]]:
+    """The critical rules, their thresholds chosen on all worlds but the one they are judged on."""
+    rows = []
+    for figure, world in WORLDS.items():
+        others = [course for course in chosen if course.family != figure]
+        rules = calibrate(others, default_policy(), TARGET).policy.rules
+        critical = [rule for rule in rules if rule.severity == "critical"]
+        own = [course for course in judged if course.family == figure]
+        rows.append(line(world, score(critical, own)))
+    return rows
+
+
+def score_streams(folder: Path, seeds: Iterable[int], jobs: int) -> dict[str, dict[str, Score]]:
+    """False alarms by pack and by kind of stream."""
+    asked = [(folder, seed) for seed in seeds]
+    found: dict[str, dict[str, list[tuple[int, int, int]]]] = {name: {} for name in packs()}
+    with mp.get_context("spawn").Pool(jobs) as pool:
+        for kind, played in pool.imap(_play, asked, chunksize=8):
+            for name, counts in played.items():
+                found[name].setdefault(kind, []).append(counts)
+    return {
+        name: {kind: _score(counts) for kind, counts in kinds.items()}
+        for name, kinds in found.items()
+    }
+
+
+def _play(asked: tuple[Path, int]) -> tuple[str, dict[str, tuple[int, int, int]]]:
+    course = read(*asked)
+    played = {name: play(rules, course.steps) for name, rules in packs().items()}
+    counts = {name: (p.alarms, p.quiet_steps, p.judged_steps) for name, p in played.items()}
+    return course.family, counts
+
+
+def _score(counts: Sequence[tuple[int, int, int]]) -> Score:
+    judged = [count for count in counts if count[1]]
+    return Score(
+        sick=0,
+        detected=0,
+        leads=(),
+        told_at=(),
+        healthy_runs=len(judged),
+        healthy_steps=sum(steps for _, steps, _ in judged),
+        false_alarms=tuple(alarms for alarms, _, _ in judged),
+        steps_of_runs=tuple(steps for _, steps, _ in judged),
+        judged_steps=sum(steps for _, _, steps in judged),
+    )
+
+
+def together(scores: Iterable[Score]) -> Score:
+    """Several scores of streams as one."""
+    parts = list(scores)
+    return replace(
+        parts[0],
+        healthy_runs=sum(part.healthy_runs for part in parts),
+        healthy_steps=sum(part.healthy_steps for part in parts),
+        false_alarms=tuple(n for part in parts for n in part.false_alarms),
+        steps_of_runs=tuple(n for part in parts for n in part.steps_of_runs),
+        judged_steps=sum(part.judged_steps for part in parts),
+    )
+
+
+def false_line(name: str, found: Score) -> list[str]:
+    share = found.runs_with_false_alarms
+    if share is None:
+        return [name, "no data", "", ""]
+    return [
+        name,
+        f"{found.false_per_1000:.2g} (at most {found.false_per_1000_upper:.2g})",
+        f"{found.healthy_steps:,}",
+        f"{share[0]:.1%} (at most {share[2]:.1%}) of {found.healthy_runs}",
+    ]
+
+
+def stream_tables(found: Mapping[str, Mapping[str, Score]]) -> list[str]:
+    """By pack, and for the critical rules by kind of stream."""
+    header = ["", "false alarms per 1,000 steps", "steps", "streams with any"]
+    parts = []
+    classes: dict[str, Callable[[str], bool]] = {
+        "Healthy streams": lambda kind: kind not in LOW_ESS,
+        "Streams whose true ESS is low without harm": lambda kind: kind in LOW_ESS,
+    }
+    for title, belongs in classes.items():
+        rows = [
+            false_line(name, together(s for kind, s in kinds.items() if belongs(kind)))
+            for name, kinds in found.items()
+        ]
+        parts += [f"### {title}", markdown_table(header, rows)]
+    critical = found["default policy, critical rules"]
+    rows = [false_line(kind, critical[kind]) for kind in KINDS]
+    return [*parts, "### The critical rules, by kind of stream", markdown_table(header, rows)]
+
+
+def goals(judged: Sequence[Course], streams: Mapping[str, Mapping[str, Score]]) -> str:
+    """What was to be reached, and what was."""
+    name, critical = next(iter(packs().items()))
+    whole = score(critical, judged)
+    led = score(critical, [course for course in judged if course.family in ("1", "2")])
+    healthy = together(s for kind, s in streams[name].items() if kind not in LOW_ESS)
+    assert whole.detection is not None
+    assert healthy.false_per_1000_upper is not None
+    assert healthy.runs_with_false_alarms is not None
+    upper, share = healthy.false_per_1000_upper, healthy.runs_with_false_alarms[2]
+    rows = [
+        ["detection", ">= 95 %", f"{whole.detection[0]:.0%}", whole.detection[0] >= 0.95],
+        ["median lead, I and II", ">= 20 steps", f"{led.lead:g}", (led.lead or 0) >= 20],
+        ["false alarms per 1,000 steps, 95 % bound", "<= 1", f"{upper:.2g}", upper <= 1],
+        ["healthy streams with any, 95 % bound", "<= 2 %", f"{share:.1%}", share <= 0.02],
+    ]
+    table = [[*map(str, row[:3]), "reached" if row[3] else "**not reached**"] for row in rows]
+    return markdown_table(["of the critical rules together", "goal", "figure", ""], table)
+
+
+def page(
+    chosen: Sequence[Course], judged: Sequence[Course], streams: dict[str, dict[str, Score]]
+) -> str:
+    """The whole page."""
+    critical = next(iter(packs().values()))
+    by_world = [
+        line(world, score(critical, [c for c in judged if c.family == figure]))
+        for figure, world in WORLDS.items()
+    ]
+    by_rule = [
+        line(f"{rule.name} ({rule.severity})", score([rule], judged))
+        for rule in default_policy().rules
+    ]
+    parts = [
+        "# What the default policy is worth",
+        "Written by `benchmarks/judgement.py`, from runs of the reference trainer "
+        "(`benchmarks/fleet.py`) and synthetic streams (`benchmarks/streams.py`). Thresholds and "
+        f"rules were chosen on the fleet's seeds {CHOOSING[0]} to {CHOOSING[-1]} and on streams "
+        f"{CHOOSING_STREAMS.start} to {CHOOSING_STREAMS.stop - 1}; all figures here are of seeds "
+        f"{JUDGING[0]} to {JUDGING[-1]} and streams {JUDGING_STREAMS.start} to "
+        f"{JUDGING_STREAMS.stop - 1}, which chose nothing. {machine()}",
+        goals(judged, streams),
+        "## The fleet",
+        f"{len(judged)} runs, labelled by held-out success alone ([how](../calibration.md)). A "
+        "stall is harm where it ends more than 0.05 below what the world's cure reaches in the "
+        "median of the choosing runs; what ends below that without a stall is borderline. "
+        "Borderline runs count as neither.",
+        labels(judged),
+        "*Sees*: an alert stands when the harm comes; for a run that never learned, when its "
+        "evaluations can first tell so. *Lead*: steps from the alert to the stall or regression. "
+        "*False*: alarms per 1,000 steps of healthy runs at which one could fire, with a "
+        "one-sided 95 % bound, and the steps. *Runs*: healthy runs with any.",
+        markdown_table(HEADER, [line(name, score(p, judged)) for name, p in packs().items()]),
+        "### Critical rules, by world",
+        markdown_table(HEADER, by_world),
+        "### Rule by rule",
+        "Runs that log nothing for a rule are left out.",
+        markdown_table(HEADER, by_rule),
+        "### A world that thresholds have not seen",
+        "Critical rules whose thresholds `mmhealth calibrate` chose on the choosing runs of all "
+        f"*other* worlds and {BESIDE_FLEET} choosing streams.",
+        markdown_table(HEADER, left_out(chosen, judged)),
+        "## Synthetic streams",
+        f"{len(JUDGING_STREAMS):,} streams of 500 steps with 16 to 64 trajectories each. The bound "
+        "of a rate is one-sided 95 %, the larger of the exact Poisson one and that of a bootstrap "
+        "over streams; that of a share is the upper end of its Clopper-Pearson interval (95 %).",
+        *stream_tables(streams),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def existing(folder: Path, seeds: Sequence[int]) -> list[Member]:
@@ -75,17 +250,20 @@ def existing(folder: Path, seeds: Sequence[int]) -> list[Member]:
 
 
 if __name__ == "__main__":
-    fleet = Path(sys.argv[1])
-    chose, judge = existing(fleet, CHOOSING), existing(fleet, JUDGING)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("fleet", type=Path)
+    parser.add_argument("streams", type=Path)
+    parser.add_argument("--jobs", type=int, default=2)
+    given = parser.parse_args()
+    chose, judge = existing(given.fleet, CHOOSING), existing(given.fleet, JUDGING)
+    assert len(chose) + len(judge) == 2 * 4 * sum(map(len, ARMS.values())), "make the fleet first"
     levels = reachable(chose)
-    judged, choosing = courses(judge, levels), courses(chose, levels)
-    write_table(
-        "judgement",
-        "What the default policy is worth",
-        f"{len(judged)} runs of the reference trainer on seeds that chose no threshold, labelled "
-        f"by held-out success (docs/calibration.md; {labels(judged)}). *Sees*: an alert stands "
-        "when the harm comes. *False*: alarms per 1,000 steps of healthy runs at which one could "
-        "fire, with a one-sided 95 % bound; the last column counts healthy runs with any.",
-        ["rule", "sees", "share (95 %)", "median lead", "false", "healthy steps", "runs"],
-        rows(judged, choosing),
+    beside = [seed for seed in CHOOSING_STREAMS if KINDS[seed % len(KINDS)] not in LOW_ESS][
+        :BESIDE_FLEET
+    ]
+    choosing = courses(chose, levels) + [read(given.streams, seed) for seed in beside]
+    text = page(
+        choosing, courses(judge, levels), score_streams(given.streams, JUDGING_STREAMS, given.jobs)
     )
+    (DOCS / "judgement.md").write_text(text, encoding="utf-8")
+    print(text)

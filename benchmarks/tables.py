@@ -21,12 +21,17 @@ def write_table(
     name: str, title: str, about: str, header: list[str], rows: list[list[str]]
 ) -> None:
     """Print a Markdown table and write it to docs/benchmarks/."""
-    lines = [header, ["---"] * len(header), *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = markdown_table(header, rows)
     text = f"# {title}\n\n{about}\nWritten by `benchmarks/bench_{name}.py`.\n\n{table}\n"
     DOCS.mkdir(parents=True, exist_ok=True)
     (DOCS / f"{name}.md").write_text(text, encoding="utf-8")
     print(text)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def bootstrap_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:

@@ -8,12 +8,13 @@ docs/benchmarks/lead_time.md.
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from tables import write_table
 
 from mmhealth.estimators import stall_step
-from mmhealth.health import Monitor, default_policy
+from mmhealth.health import Alert, Monitor, default_policy
 from mmhealth.reference import train
 from mmhealth.report.gate import gate_runs
 
@@ -29,14 +30,15 @@ def watch(run_dir: Path, preset: str, seed: int) -> tuple[Monitor, float, int | 
     return monitor, final, stall_step(range(len(result.success)), result.success)
 
 
-def first_firing(monitor: Monitor, rule: str) -> int | None:
-    return next((alert.step for alert in monitor.alerts if alert.rule == rule), None)
+def first_firing(monitor: Monitor, is_meant: Callable[[Alert], bool]) -> int | None:
+    return next((alert.step for alert in monitor.alerts if is_meant(alert)), None)
 
 
 def measure(seed: int, folder: Path) -> list[str]:
     baseline, plain, stall = watch(folder / "baseline", "baseline", seed)
     _, cured, _ = watch(folder / "fix", "ess", seed)
-    alert, critical = (first_firing(baseline, name) for name in ("ess_signal", "ess_collapse"))
+    alert = first_firing(baseline, lambda alert: alert.rule == "ess_signal")
+    critical = first_firing(baseline, lambda alert: alert.severity == "critical")
     lag = "" if alert is None or stall is None else str(stall - alert)
     gates = [gate_runs([folder / arm], default_policy()).exit_code for arm in ("baseline", "fix")]
     numbers = [seed, alert, critical, stall, lag, f"{plain:.3f}", f"{cured:.3f}", *gates]
@@ -53,8 +55,9 @@ if __name__ == "__main__":
         "lead_time",
         "Lead time of the ESS alert, and what the fix is worth",
         "Reference trainer (environment F2), 160 steps, default policy. *alert*: `ess_signal` "
-        "fires (ESS below 20 % of the batch for 3 steps); *critical*: `ess_collapse` fires "
-        "(and not because tasks are solved); *stall*: first step after which the 15-step mean "
+        "fires (ESS below 20 % of the batch for 3 steps); *critical*: the first critical alert "
+        "(ESS has lost half of its beginning, or more, and not because tasks are solved); "
+        "*stall*: first step after which the 15-step mean "
         "of held-out success gains less than 0.02 over the next 40; *lag*: stall - alert, in "
         "steps; success: mean of the last 10 held-out evaluations; gate: exit code of "
         "`mmhealth gate` on the finished run. "

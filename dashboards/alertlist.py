@@ -8,7 +8,7 @@ from dash import html
 
 from mmhealth.figures import RunView
 from mmhealth.health import Alert
-from mmhealth.health.alerts import SEVERITIES
+from mmhealth.health.alerts import SEVERITIES, describe_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,9 @@ def _render(entry: AlertEntry) -> Any:
         if entry.firing
         else f"Resolved at step {alert.resolved_step}, fired at step {alert.step}"
     )
+    within = "" if alert.interval is None else f" ({describe_interval(alert.interval)})"
     facts = (
-        f"{words}. {alert.metric} was {alert.value:.3g} against {alert.threshold:.3g} "
+        f"{words}. {alert.metric} was {alert.value:.3g}{within} against {alert.threshold:.3g} "
         f"over {alert.rows:,} rows; worst {alert.worst:.3g}."
     )
     if alert.partial:

@@ -40,7 +40,7 @@ def calibrate(
     rate = _rate(target)
     base = load_policy(policy)
     courses = [
-        read_course(open_run(path), name=str(path), solved_at=solved_at)
+        read_course(open_run(path), name=str(path), solved_at=solved_at, demanded=base.demanded)
         for path in track(runs, "reading")
     ]
     found = calibrate(courses, base, rate)

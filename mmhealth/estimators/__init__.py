@@ -26,10 +26,11 @@ from mmhealth.estimators.intervals import PopulationInterval, ess_interval, gini
 from mmhealth.estimators.kl import kl_estimate, kl_terms
 from mmhealth.estimators.nonfinite import NonFinite, count_nonfinite
 from mmhealth.estimators.pareto import khat_threshold, pareto_khat
-from mmhealth.estimators.proportions import newcombe_interval
+from mmhealth.estimators.proportions import difference_interval, newcombe_interval
 from mmhealth.estimators.regression import regression_step
 from mmhealth.estimators.shares import max_weight_share, top_share
 from mmhealth.estimators.stall import last_judged_step, stall_step
+from mmhealth.estimators.zeros import ess_interval_from_zeros, gini_interval_from_zeros
 
 __all__ = [
     "LOG_RATIO_EDGES_V1",
@@ -45,12 +46,15 @@ __all__ = [
     "PopulationInterval",
     "clopper_pearson",
     "count_nonfinite",
+    "difference_interval",
     "entropy",
     "ess",
     "ess_interval",
+    "ess_interval_from_zeros",
     "forecast_crossing",
     "gini",
     "gini_interval",
+    "gini_interval_from_zeros",
     "group_outcome",
     "group_shares",
     "histogram_percentile",

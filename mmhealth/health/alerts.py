@@ -1,7 +1,9 @@
 """An alert, and the states a rule goes through."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from mmhealth.estimators import PopulationInterval
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
@@ -12,6 +14,14 @@ RuleState = Literal["inactive", "pending", "firing", "solved", "no data"]
 AlertState = Literal["firing", "resolved", "superseded"]
 """``superseded``: a later attempt hides the step at which it fired, or, as subscribers are told,
 data that arrived late took it back: judged again the rule does not fire there."""
+
+
+def describe_interval(interval: PopulationInterval) -> str:
+    """An interval as alerts state it."""
+    return (
+        f"{100 * interval.level:g} % interval {interval.low:.3g} to {interval.high:.3g}, "
+        f"{interval.groups} groups"
+    )
 
 
 @dataclass(slots=True)
@@ -40,6 +50,8 @@ class Alert:
     meaning: str
     failure_mode: str
     fix: str
+    interval: PopulationInterval | None = None
+    """Of the population when it fired, where the rule demands it."""
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -50,16 +62,19 @@ class Alert:
     def message(self) -> str:
         """What happened, in one sentence."""
         to = "" if self.resolved_step is None else f", resolved at step {self.resolved_step}"
+        within = "" if self.interval is None else f" ({describe_interval(self.interval)})"
         partial = " (from an incomplete step)" if self.partial else ""
         return (
-            f"{self.rule}: {self.metric} = {self.value:.3g} against {self.threshold:.3g} at step "
-            f"{self.step} over {self.rows} rows{partial}, breached since step "
+            f"{self.rule}: {self.metric} = {self.value:.3g}{within} against {self.threshold:.3g} "
+            f"at step {self.step} over {self.rows} rows{partial}, breached since step "
             f"{self.pending_step}{to}."
         )
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; see docs/audit-json.md."""
-        return {name: getattr(self, name) for name in _FIELDS} | {"message": self.message}
+        interval = None if self.interval is None else asdict(self.interval)
+        fields = {name: getattr(self, name) for name in _FIELDS}
+        return fields | {"interval": interval, "message": self.message}
 
 
 _FIELDS = (

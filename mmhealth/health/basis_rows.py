@@ -144,7 +144,7 @@ def _of_step(run: Run, data: StepData, basis: Basis) -> BasisRows:
         trajectories = trajectories.unique(_KEYS, keep="last", maintain_order=True)
         used = used.join(trajectories.drop("step"), on=_KEYS, how="left", maintain_order="left")
         if basis != "weight":
-            idle = _idle(trajectories, rows.frame, data)
+            idle = idle_trajectories(trajectories, rows.frame, data)
     return BasisRows(
         basis,
         pl.concat([used, idle], how="diagonal_relaxed"),
@@ -154,8 +154,10 @@ def _of_step(run: Run, data: StepData, basis: Basis) -> BasisRows:
     )
 
 
-def _idle(trajectories: pl.DataFrame, used: pl.DataFrame, data: StepData) -> pl.DataFrame:
-    """Sampled trajectories that entered no update.
+def idle_trajectories(
+    trajectories: pl.DataFrame, used: pl.DataFrame, data: StepData
+) -> pl.DataFrame:
+    """Sampled trajectories, one row each, that entered no update; ``used`` has those that did.
 
     Where rows cannot be read, only those of ranks whose updates could be: what is lost is not known
     to hold nothing.

@@ -7,8 +7,10 @@ from typing import Any
 from mmhealth.health.alerts import Alert, RuleState
 from mmhealth.health.metrics import StepMetrics
 from mmhealth.health.policy import Policy
+from mmhealth.health.rules import Rule
 from mmhealth.health.timeline import ENTRY, LivedStep, Timeline
 from mmhealth.health.track import RuleTrack
+from mmhealth.health.undecided import Doubt, IntervalRecord
 
 _BEFORE_ALL = LivedStep(ENTRY, ENTRY)
 
@@ -59,8 +61,33 @@ class Engine:
 
     def never_judged(self) -> list[str]:
         """Rules, in the order of the policy, that had no data at any step that stands."""
-        judged = {track.rule.name for track in self._tracks if track.had_data}
-        return [rule.name for rule in self.policy.rules if rule.name not in judged]
+        return [name for name, steps in self.judged_steps().items() if not steps]
+
+    def judged_steps(self) -> dict[str, int]:
+        """By rule, in the order of the policy: steps that stand at which it had data."""
+        known = {track.rule.name: track.judged for track in self._tracks}
+        return {rule.name: known.get(rule.name, 0) for rule in self.policy.rules}
+
+    def intervals(self) -> dict[str, IntervalRecord]:
+        """What became of the intervals of each rule that demands them."""
+        known = {track.rule.name: track.intervals for track in self._tracks}
+        demanding = [rule.name for rule in self.policy.rules if rule.demand_interval is not None]
+        return {name: known.get(name, IntervalRecord()) for name in demanding}
+
+    def undecided(self) -> list[Doubt]:
+        """Rules, in the order of the policy, that their intervals leave undecided now."""
+        return [track.doubt for track in self._tracks if track.doubt is not None]
+
+    def doubts(self, rule: Rule) -> dict[int, Doubt]:
+        """By step, in order: those that stand at which its intervals leave the rule undecided."""
+        track, history, found = RuleTrack(rule), list[StepMetrics](), dict[int, Doubt]()
+        for step in self._history if rule.demand_interval is not None else ():
+            history.append(step)
+            if not step.is_history:
+                track.judge(history, [])
+                if track.doubt is not None:
+                    found[step.values["step"]] = track.doubt
+        return found
 
     def _judge(self, key: LivedStep, step: StepMetrics) -> None:
         self._take_in(step)

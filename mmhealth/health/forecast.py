@@ -7,12 +7,12 @@ from typing import Any
 
 from mmhealth.estimators import Crossing, forecast_crossing
 from mmhealth.health.alerts import Severity
+from mmhealth.health.judgement import PATIENCE
 from mmhealth.health.metrics import StepMetrics
 from mmhealth.health.monitor import Monitor
 from mmhealth.health.rules import Rule
-from mmhealth.health.solved import is_solved
+from mmhealth.health.solved import is_failing, is_solved
 from mmhealth.health.timeline import SCHEMA
-from mmhealth.health.track import PATIENCE
 
 WINDOW = 40
 """Last values that a trend is read from, and how many steps ahead it is followed."""
@@ -83,6 +83,8 @@ def _forecast(rule: Rule, history: Sequence[StepMetrics]) -> Forecast | None:
     if threshold is None or not known or known[-1][0] < last - PATIENCE:
         return None
     if rule.excuse_solved and is_solved(history[-1].values):
+        return None
+    if rule.while_failing and not is_failing(history[-1].values):
         return None
     steps, values = zip(*known, strict=True)
     falling = rule.is_worse(threshold - 1.0, threshold)

@@ -1,6 +1,6 @@
 """One step in, its row of the timeline out."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from mmhealth.health.outcomes import (
     success_rate,
 )
 from mmhealth.health.rows import Array, Collector, Measured, Missing, Rows, last_update, with_role
+from mmhealth.health.step_intervals import Demand, Found, step_intervals, without_signal
 from mmhealth.runlog import StepData
 from mmhealth.schema import SAMPLED_ROLES, UPDATE_ROLES
 
@@ -46,6 +47,8 @@ class StepMetrics:
     """What the reference run had at the same step; empty where there is none."""
     is_history: bool = False
     """It serves baselines only: the step is of an attempt before those that are judged."""
+    intervals: Mapping[Demand, Found] = field(default_factory=dict)
+    """Intervals of the population, those that were demanded; or why there is none."""
 
     def rows_behind(self, metric: str) -> int:
         """How many rows a metric describes."""
@@ -64,11 +67,12 @@ class StepMetrics:
             reasons=self.reasons | dict.fromkeys(lost, reason),
             rows={name: count for name, count in self.rows.items() if name not in lost},
             updates=[update | {"ess_signal": None} for update in self.updates],
+            intervals=without_signal(self.intervals, reason),
         )
 
 
-def step_metrics(data: StepData, loss_ratio: str) -> StepMetrics:
-    """All metrics of one step.
+def step_metrics(data: StepData, loss_ratio: str, demanded: Collection[Demand] = ()) -> StepMetrics:
+    """All metrics of one step, and the intervals that are demanded.
 
     Reward, success, entropy and groups are taken over sampled rows; ESS, Gini and tail over sampled
     rows, each as it entered its last update, and ``*_update`` over rows that entered an update.
@@ -113,6 +117,7 @@ def step_metrics(data: StepData, loss_ratio: str) -> StepMetrics:
         ess_per_update(data, level, used, out),
         has_weights=level.has_weights,
         assumes_weights=level.weighs and not level.has_weights,
+        intervals=step_intervals(demanded, data, level, used, out),
     )
 
 

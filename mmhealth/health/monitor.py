@@ -39,7 +39,7 @@ class Monitor:
         path = run.run_dir if isinstance(run, Recorder) else run
         self.run = path if isinstance(path, Run) else open_run(Path(path))
         self.policy = policy or default_policy()
-        self.timeline = Timeline(self.run)
+        self.timeline = Timeline(self.run, self.policy.demanded)
         self.engine = Engine(self.policy, first_attempt=first_attempt)
         reference = self.policy.reference
         self._reference = None if reference is None else Timeline(open_run(reference))

@@ -30,6 +30,8 @@ class Outcomes:
     """For each row used 1 (its group is solved), -1 (failed) or 0; None when not known."""
     unsolved: int = 0
     """Sampled trajectories whose group is not solved."""
+    table: pl.DataFrame | None = None
+    """Sampled trajectories with their group's ``outcome``, as above; None when not known."""
 
 
 def group_outcomes(sampled: Rows, used: Rows, out: Collector) -> Outcomes:
@@ -57,7 +59,8 @@ def group_outcomes(sampled: Rows, used: Rows, out: Collector) -> Outcomes:
         return Outcomes()
     table = sampled.frame.with_columns(outcome=pl.Series(rows, dtype=pl.Float64))
     found = look_up(used.frame, table, "outcome").fill_null(0.0).to_numpy()
-    return Outcomes(found, count_trajectories(table.filter(pl.col("outcome") < 1)))
+    unsolved_rows = count_trajectories(table.filter(pl.col("outcome") < 1))
+    return Outcomes(found, unsolved_rows, table)
 
 
 def success_rate(sampled: Rows) -> Measured:

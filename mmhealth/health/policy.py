@@ -13,6 +13,7 @@ from mmhealth.health.policy_checks import Locator, check_keys, expect
 from mmhealth.health.rule_table import parse_rule
 from mmhealth.health.rules import Rule
 from mmhealth.health.scope import EVERYTHING, GateScope
+from mmhealth.health.step_intervals import Demand
 
 POLICY_VERSION = 1
 
@@ -31,6 +32,11 @@ class Policy:
     def rule(self, name: str) -> Rule:
         """The rule of this name. Raises KeyError."""
         return {rule.name: rule for rule in self.rules}[name]
+
+    @property
+    def demanded(self) -> frozenset[Demand]:
+        """Intervals that the rules demand of each step."""
+        return frozenset(demand for rule in self.rules for demand in rule.demands)
 
     def can_fail(self, rule: str, severity: Severity) -> bool:
         """Whether an alert of this rule and severity fails the gate, at the steps it looks at."""

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mmhealth.health.policy_checks import Locator, check_keys, expect
 from mmhealth.health.rules import Rule
+from mmhealth.health.step_intervals import INTERVAL_METRICS
 from mmhealth.health.timeline import SCHEMA
 
 UNIT_INTERVAL = re.compile(r"ess_|gini|.*_share|success_rate|data_gap|reward_pending")
@@ -25,6 +26,8 @@ _BOUNDS = {
 }
 _ONLY_WITH = {
     "mean_of": ("below", "above", "below_baseline"),
+    "demand_interval": ("below", "above", "below_baseline"),
+    "while_failing": ("below", "above", "below_baseline"),
     "false_alarms_per_1000": ("drifts_below", "drifts_above"),
     "baseline": ("below_baseline", "drifts_below", "drifts_above"),
 }
@@ -60,6 +63,12 @@ def parse_rule(name: str, table: Any, at: Locator) -> Rule:
     expected = table.get("false_alarms_per_1000", 1)
     why = f"false_alarms_per_1000 must lie between 0 and 1000, not {expected}"
     expect(0 < expected < 1000, at, where, "false_alarms_per_1000", why)
+    level = table.get("demand_interval", 0.9)
+    why = f"demand_interval is a level: between 0 and 1, not {level}"
+    expect(0 < level < 1, at, where, "demand_interval", why)
+    known = metric in INTERVAL_METRICS or "demand_interval" not in table
+    why = f"{metric} has no interval of the population; known: {', '.join(INTERVAL_METRICS)}"
+    expect(known, at, where, "demand_interval", why)
     if "while_rising" in table:
         _check_column(table["while_rising"], "while_rising", where, at)
     return Rule(name=name, **table)
@@ -94,7 +103,7 @@ def _check_threshold(
     threshold, metric, recover = table[condition], table["metric"], table.get("recover")
     if isinstance(threshold, str):
         _check_column(threshold, condition, where, at)
-        for key in ("recover", "mean_of"):
+        for key in ("recover", "mean_of", "demand_interval"):
             expect(key not in table, at, where, key, f"{key} cannot go with a column")
         return
     if condition == "drifts_above":

@@ -7,21 +7,12 @@ from itertools import islice
 from typing import Literal, TypeGuard
 
 from mmhealth.health.alerts import Severity
+from mmhealth.health.demand import borne_out, interval_of_mean
 from mmhealth.health.drift import Drift
+from mmhealth.health.judgement import Judgement, Reading
 from mmhealth.health.metrics import StepMetrics
-from mmhealth.health.solved import is_solved
-
-Reading = Literal["breached", "solved", "between", "recovered", "no data"]
-"""``between``: neither beyond the threshold nor beyond the recovery threshold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What a condition says of one step."""
-
-    reading: Reading
-    value: float | None = None
-    threshold: float | None = None
+from mmhealth.health.solved import is_failing, is_solved
+from mmhealth.health.step_intervals import INTERVAL_METRICS, Demand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +59,16 @@ class Rule:
     severity: Severity = "warning"
     min_rows: int = 1
     """With fewer rows behind the metric a step is no data for this rule."""
+    demand_interval: float | None = None
+    """Level of the population's interval, such as 0.9, that has to lie wholly beyond the threshold
+    for a breach, and wholly on the good side of the recovery threshold for a recovery; with a fixed
+    ``below`` or ``above`` and with ``below_baseline``."""
     excuse_solved: bool = False
     """A breach is read as "solved" when it vanishes as solved groups are left out, or when the
     success rate of the step is at least `SOLVED_SUCCESS_RATE` (0.9)."""
+    while_failing: bool = False
+    """Breached only where more than half of the groups fail in all trajectories; beyond the
+    threshold elsewhere is "recovered". With ``below``, ``above`` and ``below_baseline``."""
     meaning: str = ""
     """What it means when it fires, in a sentence."""
     failure_mode: str = ""
@@ -97,12 +95,22 @@ class Rule:
         value, threshold = _mean(steps, self.metric), self.threshold(history)
         if value is None or threshold is None or len(steps) < self.mean_of:
             return Judgement("no data")
-        if self.is_worse(value, threshold):
-            excused = self._is_excused(steps, threshold)
-            return Judgement("solved" if excused else "breached", value, threshold)
+        if self.while_failing and steps[0].values.get("failed_group_share") is None:
+            return Judgement("no data")
+        if self.while_failing and not is_failing(steps[0].values):
+            return Judgement("recovered", value, threshold)
         recover = threshold if self.recover is None else self._scale(history, self.recover)
-        recovered = recover is None or not self.is_worse(value, recover)
-        return Judgement("recovered" if recovered else "between", value, threshold)
+        assert recover is not None
+        reading: Reading = "between" if self.is_worse(value, recover) else "recovered"
+        if self.is_worse(value, threshold):
+            reading = "solved" if self._is_excused(steps, threshold) else "breached"
+        judgement = Judgement(reading, value, threshold)
+        level, solved = self.demand_interval, self.excuse_solved and is_solved(steps[0].values)
+        if level is None or reading == "solved" or solved:
+            return judgement
+        metrics = (name for name in self._judged_metrics if _mean(steps, name) is not None)
+        found = {name: interval_of_mean(steps, name, level) for name in metrics}
+        return borne_out(judgement, found, recover, self.is_worse)
 
     def follow(self, drift: Drift | None, step: StepMetrics) -> tuple[Drift, Judgement]:
         """Judge one more step by what is remembered of those before it; None at the first.
@@ -141,6 +149,19 @@ class Rule:
     def drift_fraction(self) -> float | None:
         """``drifts_below`` or ``drifts_above``; None when this is no drift rule."""
         return self.drifts_below if self.drifts_below is not None else self.drifts_above
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """Intervals that it demands of each step."""
+        level = self.demand_interval
+        return () if level is None else tuple((m, level) for m in self._judged_metrics)
+
+    @property
+    def _judged_metrics(self) -> tuple[str, ...]:
+        """Its metric, and the variant without solved groups where those are excused."""
+        unsolved = f"{self.metric}_unsolved"
+        excusing = self.excuse_solved and unsolved in INTERVAL_METRICS
+        return (self.metric, unsolved) if excusing else (self.metric,)
 
     @property
     def has_fixed_level(self) -> bool:

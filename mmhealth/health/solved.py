@@ -1,4 +1,4 @@
-"""When a low ESS means that the task is done."""
+"""When a low ESS or entropy means that the task is done, and when that it is not."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,3 +19,8 @@ def is_solved(row: Mapping[str, Any]) -> bool:
     if row.get("solved_group_share") == 1.0:
         return True
     return (row.get("success_rate") or 0.0) >= SOLVED_SUCCESS_RATE
+
+
+def is_failing(row: Mapping[str, Any]) -> bool:
+    """Whether in more than half of the groups of a step all trajectories fail."""
+    return (row.get("failed_group_share") or 0.0) > 0.5

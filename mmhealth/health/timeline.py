@@ -1,12 +1,14 @@
 """The timeline: one row a step, computed the same way for a finished run and for a growing one."""
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from mmhealth.health.bases import first_weighted, other_basis
 from mmhealth.health.metrics import StepMetrics, step_metrics
+from mmhealth.health.step_intervals import Demand
 from mmhealth.runlog import Run
 
 METRICS = (
@@ -93,10 +95,13 @@ class Timeline:
     afterwards; with one exception, which holds live and afterwards alike: once a step, as lived,
     has log weights, later steps without any have no signal ESS, because weights of 1 would be
     another basis. Steps of older attempts that a later one hides stay in `lived`, not in `frame`.
+
+    ``demanded`` are the intervals that each step is to have (`Policy.demanded`): they cost time.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, demanded: Collection[Demand] = ()) -> None:
         self.run = run
+        self.demanded = frozenset(demanded)
         self.starts: dict[int, int] = {}
         self.lived: dict[LivedStep, StepMetrics] = {}
         self._order: list[LivedStep] = []
@@ -114,7 +119,7 @@ class Timeline:
         for key, data in zip(changed, tail.steps, strict=True):
             if key not in self._measured:
                 insort(self._order, key)
-            self._measured[key] = step_metrics(data, self.run.loss_ratio)
+            self._measured[key] = step_metrics(data, self.run.loss_ratio, self.demanded)
         changed = self._fix_basis(changed)
         if tail.starts != self.starts:
             new = [a for a, start in tail.starts.items() if self.starts.get(a) != start]

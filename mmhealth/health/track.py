@@ -1,15 +1,14 @@
 """One rule's way through the steps: inactive -> pending -> firing -> resolved."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mmhealth.health.alerts import Alert, RuleState
 from mmhealth.health.drift import Drift
+from mmhealth.health.judgement import PATIENCE, Judgement
 from mmhealth.health.metrics import StepMetrics
-from mmhealth.health.rules import Judgement, Rule
-
-PATIENCE = 5
-"""Steps without data in a row that a count of breached steps outlives."""
+from mmhealth.health.rules import Rule
+from mmhealth.health.undecided import Doubt, IntervalRecord
 
 
 @dataclass(slots=True)
@@ -24,15 +23,20 @@ class RuleTrack:
     pending_step: int = 0
     recovered: int = 0
     current: Alert | None = None
-    had_data: bool = False
-    """The rule has compared a value with its threshold at least once."""
+    judged: int = 0
+    """Steps at which the rule has compared a value with its threshold."""
     drift: Drift | None = None
     """What a drift rule remembers of the history."""
+    intervals: IntervalRecord = field(default_factory=IntervalRecord)
+    """What became of the intervals that the rule demands."""
 
     def judge(self, history: Sequence[StepMetrics], fired: list[Alert]) -> Judgement:
         """Take in the last step of the history; append the alert that fires, if one does."""
         judgement = self._judgement(history)
-        self.had_data = self.had_data or judgement.value is not None
+        self.judged += judgement.value is not None
+        if self.rule.demand_interval is not None:
+            about = self.rule.name, self.rule.metric
+            self.intervals = self.intervals.after(*about, judgement, history[-1].values["step"])
         if self.current is not None:
             self._while_firing(judgement, self.current, history[-1])
         elif judgement.reading == "breached":
@@ -46,6 +50,12 @@ class RuleTrack:
             self.breached = 0
             self.state = "solved" if judgement.reading == "solved" else "inactive"
         return judgement
+
+    @property
+    def doubt(self) -> Doubt | None:
+        """Set where the rule does not fire and would, had every step not decided been a breach."""
+        known = self.current is None and self.intervals.in_a_row >= self.rule.for_steps
+        return self.intervals.doubt if known else None
 
     def recall(self, step: StepMetrics) -> None:
         """Take in a step that is history only: it makes a baseline, and is evidence of nothing."""
@@ -88,6 +98,7 @@ class RuleTrack:
             meaning=self.rule.meaning,
             failure_mode=self.rule.failure_mode,
             fix=self.rule.fix,
+            interval=judgement.interval,
         )
         fired.append(self.current)
 

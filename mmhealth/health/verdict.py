@@ -43,8 +43,9 @@ def judge_run(monitor: Monitor) -> Verdict:
 
     *critical* or *warning*: an alert of that severity fires and has not resolved; a critical alert
     that has resolved leaves a warning. *healthy*: a rule had data and nothing of the kind; where no
-    rule on an ESS or Gini ever had any, ``why`` names them. *insufficient*: no step could be
-    judged, or no rule but those on the data themselves ever had data.
+    rule on an ESS or Gini ever had any, ``why`` names them, as it does rules that their intervals
+    leave undecided. *insufficient*: no step could be judged, or no rule but those on the data
+    themselves ever had data.
     """
     frame = monitor.timeline.frame
     standing = [alert for alert in monitor.alerts if alert.state != "superseded"]
@@ -69,6 +70,8 @@ def judge_run(monitor: Monitor) -> Verdict:
     estimator = [rule.name for rule in rules if rule.metric.startswith(("ess_", "gini"))]
     if estimator and all(name in never for name in estimator):
         why += f"; never judged for want of data: {', '.join(estimator)}"
+    if undecided := [doubt.rule for doubt in monitor.engine.undecided()]:
+        why += f"; not decided by their intervals: {', '.join(undecided)}"
     return Verdict("healthy", why, step, modes)
 
 
@@ -78,6 +81,8 @@ def _why_insufficient(rules: Sequence[Rule], monitor: Monitor) -> str:
     informed = [rule for rule in rules if frame[rule.metric].null_count() < len(frame)]
     if not informed:
         return "no metric of the policy could be computed from what is logged"
+    if doubts := monitor.engine.undecided():
+        return f"no rule could be judged yet: {doubts[0].message}"
     names = ", ".join(rule.name for rule in informed)
     rows, needed = max(frame["n"].to_list()), min(rule.min_rows for rule in informed)
     few = f" (steps have up to {rows} rows, min_rows asks for {needed})" if rows < needed else ""

@@ -1,12 +1,14 @@
 """Whether a run is no worse than a baseline run: what `mmhealth gate --baseline` asks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
-from mmhealth.health import Policy, Rule
+from mmhealth.estimators import difference_interval
+from mmhealth.health import Policy, Rule, Timeline
+from mmhealth.health.demand import interval_of_mean
 from mmhealth.health.solved import is_solved
 from mmhealth.report.audit import RunAudit
 from mmhealth.report.dataloss import describe_data, is_damaged
@@ -57,7 +59,8 @@ class Check:
     allowed: float | None = None
     """How far on the bad side of the baseline's it may lie."""
     low: float | None = None
-    """Of success: 95 % interval of the run's rate minus the baseline's."""
+    """Of success: 95 % interval of the run's rate minus the baseline's. Of a metric on which a rule
+    demands an interval: that of the run's mean minus the baseline's."""
     high: float | None = None
 
 
@@ -83,7 +86,8 @@ def hold_against(
     ours, theirs = (_up_to(audit.monitor.timeline.frame, up_to) for audit in (run, baseline))
     steps = common_steps(ours, theirs, against.last)
     for (metric, higher_is_worse), rules in _watched(policy).items():
-        question = _Question(metric, higher_is_worse, tuple(rules), against.tolerance)
+        timelines = run.monitor.timeline, baseline.monitor.timeline
+        question = _Question(metric, higher_is_worse, tuple(rules), against.tolerance, timelines)
         if theirs[metric].null_count() < len(theirs):
             checks += question.ask(ours, theirs, steps)
     return tuple(checks)
@@ -156,6 +160,8 @@ class _Question:
     higher_is_worse: bool
     rules: tuple[Rule, ...]
     tolerance: float
+    timelines: tuple[Timeline, Timeline]
+    """Of the run and of the baseline."""
 
     def ask(self, run: pl.DataFrame, baseline: pl.DataFrame, steps: list[int]) -> list[Check]:
         """One check; none where the baseline does not know the metric at these steps."""
@@ -175,15 +181,41 @@ class _Question:
         reference = mean_of(theirs[step] for step in both)
         allowed = self.tolerance * max(abs(reference), *map(_scale, self.rules))
         value = mean_of(ours[step] for step in both)
-        worse = self._is_worse(value, reference, allowed)
+        worse, excused = self._is_worse(value, reference, allowed), False
         if worse and self._excuses:
             unsolved = self._mean_unsolved(run, both)
-            worse = unsolved is None or self._is_worse(unsolved, reference, allowed)
+            excused = unsolved is not None and not self._is_worse(unsolved, reference, allowed)
+            worse = not excused
         why = (
             f"{self.metric} {value:.3g} against {reference:.3g}, mean of {len(both)} steps up to "
             f"{both[-1]}, allowed {'+' if self.higher_is_worse else '-'}{allowed:.3g}"
         )
-        return [Check(self.metric, "worse" if worse else "holds", why, value, reference, allowed)]
+        check = Check(self.metric, "worse" if worse else "holds", why, value, reference, allowed)
+        levels = [rule.demand_interval for rule in self.rules if rule.demand_interval is not None]
+        return [self._demand(check, both, max(levels)) if levels and not excused else check]
+
+    def _demand(self, check: Check, steps: list[int], level: float) -> Check:
+        """The check as far as the interval of the difference bears it out."""
+        assert check.value is not None
+        assert check.baseline is not None
+        assert check.allowed is not None
+        ends = []
+        for whose, timeline in zip(("run", "baseline"), self.timelines, strict=True):
+            at = {key.step: metrics for key, metrics in timeline.visible()}
+            found = interval_of_mean([at[step] for step in steps], self.metric, level)
+            if isinstance(found, str) or not found.reliable:
+                doubt = found if isinstance(found, str) else f"unreliable: {found.why}"
+                why = f"{check.why}; interval of the {whose}: {doubt}"
+                return replace(check, reading="insufficient", why=why)
+            ends.append((found.low, found.high))
+        low, high = difference_interval(check.value, ends[0], check.baseline, ends[1])
+        worse = {self._is_worse(end, 0.0, check.allowed) for end in (low, high)}
+        about = f"{100 * level:g} % interval of the difference {low:+.3g} to {high:+.3g}"
+        told = replace(check, why=f"{check.why}; {about}", low=low, high=high)
+        if worse == {check.reading == "worse"}:
+            return told
+        why = f"{told.why} reaches both sides: more groups a step tell more"
+        return replace(told, reading="insufficient", why=why)
 
     @property
     def _excuses(self) -> bool:

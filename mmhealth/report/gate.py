@@ -9,6 +9,7 @@ import polars as pl
 
 from mmhealth.errors import RunError
 from mmhealth.health import Alert, Monitor, Policy
+from mmhealth.health.undecided import Doubt
 from mmhealth.health.verdict import ON_THE_DATA
 from mmhealth.report.audit import RunAudit, audit_runs
 from mmhealth.report.baseline import Against, Check, hold_against
@@ -33,6 +34,8 @@ class RunDecision:
     """None when the run is unreadable."""
     checks: tuple[Check, ...] = ()
     """What it was held against the baseline for, where one was given."""
+    doubts: tuple[Doubt, ...] = ()
+    """Rules that count and that the intervals they demand leave undecided: no pass with them."""
 
     @property
     def worse(self) -> tuple[Check, ...]:
@@ -66,8 +69,9 @@ def gate_runs(paths: Iterable[Path], policy: Policy, against: Against | None = N
     *breach*: an alert of the severity ``fail_on`` or a graver one fires at a step that the policy's
     `GateScope` looks at, or the run is worse than the baseline. *insufficient*: nothing of the
     kind, but no rule had data, files of the run are damaged, so that what they said is not known,
-    or a comparison with the baseline cannot be decided, as where that cannot be read. *unreadable*:
-    not a run directory, or one that cannot be read.
+    the interval that a rule demands leaves it undecided, or a comparison with the baseline cannot
+    be decided, as where that cannot be read. *unreadable*: not a run directory, or one that cannot
+    be read.
     """
     baseline = _read(against, policy) if against else None
     monitors: dict[Path, Monitor] = {}
@@ -101,12 +105,30 @@ def _read(against: Against, policy: Policy) -> RunAudit | str:
 def decide(run: RunAudit, policy: Policy, checks: tuple[Check, ...] | None = None) -> RunDecision:
     """The decision on one run that could be read; ``checks`` where there is a baseline."""
     breaching = tuple(a for a in run.standing if run.steps and policy.fails(a, run.steps[-1]))
-    outcome, why = _outcome(run, breaching, policy, checks)
-    return RunDecision(run.label, run.run.path, outcome, why, breaching, run, checks or ())
+    doubts = _doubts(run, policy)
+    outcome, why = _outcome(run, breaching, doubts, policy, checks)
+    return RunDecision(run.label, run.run.path, outcome, why, breaching, run, checks or (), doubts)
+
+
+def _doubts(run: RunAudit, policy: Policy) -> tuple[Doubt, ...]:
+    """Of each rule that counts, the last doubt at a step that the gate looks at."""
+    if not run.steps:
+        return ()
+    first, last = policy.gate.steps(run.steps[-1])
+    found = []
+    for rule in policy.rules:
+        if policy.can_fail(rule.name, rule.severity):
+            doubts = run.monitor.engine.doubts(rule)
+            found += [doubts[step] for step in doubts if first <= step <= last][-1:]
+    return tuple(found)
 
 
 def _outcome(
-    run: RunAudit, breaching: Sequence[Alert], policy: Policy, checks: tuple[Check, ...] | None
+    run: RunAudit,
+    breaching: Sequence[Alert],
+    doubts: Sequence[Doubt],
+    policy: Policy,
+    checks: tuple[Check, ...] | None,
 ) -> tuple[Outcome, str]:
     if why := _no_steps(run, policy):
         return "insufficient", why
@@ -116,7 +138,8 @@ def _outcome(
         reasons = [f"firing at {policy.fail_on} or above: {names}"] if breaching else []
         reasons += [f"worse than the baseline: {', '.join(worse)}"] if worse else []
         return "breach", "; ".join(reasons)
-    if why := _damage(run) or _no_data(run, policy) or _in_doubt(checks):
+    undecided = " ".join(["not decided:", *(doubt.message for doubt in doubts)]) if doubts else None
+    if why := _damage(run) or undecided or _no_data(run, policy) or _in_doubt(checks):
         return "insufficient", why
     return "pass", _why_pass(run, policy)
 

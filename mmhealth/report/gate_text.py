@@ -29,6 +29,8 @@ def _run_lines(run: RunDecision) -> list[str]:
         lines.append(f"  {alert.message}")
         lines += [f"  {text}" for text in (alert.meaning,) if text]
         lines += [f"  Fix: {text}" for text in (alert.fix,) if text]
+    if run.outcome == "breach":
+        lines += [f"  not decided: {doubt.message}" for doubt in run.doubts]
     lines += [f"  {_READINGS[check.reading]}: {check.why}" for check in run.checks]
     if run.audit is None:
         return lines

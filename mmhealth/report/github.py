@@ -96,6 +96,8 @@ def _annotations(run: RunDecision) -> list[_Annotation]:
         for alert in run.audit.alerts
         if id(alert) in breaching or alert.state == "firing"
     ]
+    title = f"{run.label}: not decided"
+    found += [_Annotation("warning", title, doubt.message) for doubt in run.doubts]
     title, gravest = f"{run.label}: worse than the baseline", len(SEVERITIES) - 1
     return found + [_Annotation("error", title, check.why, gravest) for check in run.worse]
 

@@ -4,7 +4,6 @@ import re
 import xml.etree.ElementTree as ET
 
 from mmhealth.health import Alert, Rule
-from mmhealth.health.alerts import RuleState
 from mmhealth.report.baseline import Check
 from mmhealth.report.gate import Gate, RunDecision
 
@@ -14,9 +13,10 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 def render_junit(gate: Gate) -> str:
     """XML text.
 
-    A rule that breaches is a failure, one without data is skipped; alerts that do not breach are in
-    the case's output. What can be said only of the run as a whole is the case ``data``; each
-    comparison with a baseline is a case of its own. It fits the XSD of Jenkins' xunit plugin.
+    A rule that breaches is a failure, one without data or not decided by its intervals is skipped;
+    alerts that do not breach are in the case's output. What can be said only of the run as a whole
+    is the case ``data``; each comparison with a baseline is a case of its own. It fits the XSD of
+    Jenkins' xunit plugin.
     """
     suites = ET.Element("testsuites", name="mmhealth gate")
     for run in gate.runs:
@@ -38,7 +38,11 @@ def _suite(run: RunDecision) -> ET.Element:
         for rule in run.audit.monitor.policy.rules:
             alerts = [alert for alert in run.audit.standing if alert.rule == rule.name]
             failing = [alert for alert in alerts if id(alert) in breaching]
-            _judge(_case(suite, run, rule.name), rule, run.audit.rules[rule.name], alerts, failing)
+            silent = run.audit.rules[rule.name] == "no data" and not alerts
+            why = f"no data for {rule.metric}" if silent else ""
+            for doubt in run.doubts:
+                why = f"not decided: {doubt.message}" if doubt.rule == rule.name else why
+            _judge(_case(suite, run, rule.name), rule, alerts, failing, skipped=why)
     for check in run.checks:
         _hold(_case(suite, run, f"baseline: {check.name}"), check)
     suite.set("tests", str(len(suite.findall("testcase"))))
@@ -53,15 +57,15 @@ def _case(suite: ET.Element, run: RunDecision, name: str) -> ET.Element:
 
 
 def _judge(
-    case: ET.Element, rule: Rule, state: RuleState, alerts: list[Alert], failing: list[Alert]
+    case: ET.Element, rule: Rule, alerts: list[Alert], failing: list[Alert], *, skipped: str
 ) -> None:
     if failing:
         failure = ET.SubElement(
             case, "failure", type=rule.severity, message=_clean(failing[0].message)
         )
         failure.text = _clean("\n".join(filter(None, (rule.meaning, rule.fix))))
-    elif state == "no data" and not alerts:
-        ET.SubElement(case, "skipped", message=_clean(f"no data for {rule.metric}"))
+    elif skipped:
+        ET.SubElement(case, "skipped", message=_clean(skipped))
     others = [alert for alert in alerts if alert not in failing]
     if others:
         output = ET.SubElement(case, "system-out")

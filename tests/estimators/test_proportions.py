@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmhealth.errors import EstimatorInputError
-from mmhealth.estimators import newcombe_interval, wilson_interval
+from mmhealth.estimators import difference_interval, newcombe_interval, wilson_interval
 
 FAST = settings(deadline=None, derandomize=True, max_examples=60)
 COUNTS = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -54,3 +54,18 @@ def test_it_is_the_square_and_add_of_the_wilson_intervals(first, second):
 def test_what_has_no_interval_is_refused(args):
     with pytest.raises(EstimatorInputError):
         newcombe_interval(*args)
+
+
+@FAST
+@given(COUNTS, COUNTS)
+def test_the_general_form_gives_newcombes_interval(one, other):
+    ends = [wilson_interval(*counts) for counts in (one, other)]
+    rates = [won / n for won, n in (one, other)]
+    low, high = difference_interval(rates[0], ends[0], rates[1], ends[1])
+    clipped = max(low, -1.0), min(high, 1.0)
+    assert newcombe_interval(*one, *other) == pytest.approx(clipped)
+    assert low <= rates[0] - rates[1] <= high
+
+
+def test_a_difference_to_a_known_value_has_the_width_of_the_one():
+    assert difference_interval(0.5, (0.4, 0.7), 0.3, (0.3, 0.3)) == pytest.approx((0.1, 0.4))

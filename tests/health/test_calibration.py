@@ -147,16 +147,21 @@ def test_alarms_are_those_of_a_monitor(tmp_path):
         Rule(name="mean", metric="ess_signal", below=0.4, mean_of=5, min_rows=32),
         Rule(name="drift", metric="ess_signal", drifts_below=0.8, min_rows=32),
         Rule(name="fall", metric="ess_signal", below_baseline=0.5, min_rows=32),
+        Rule(name="sure", metric="ess_signal", below=0.5, min_rows=32, demand_interval=0.9),
     )
+    groups = [row // 2 for row in range(ROWS)]
     with Recorder(tmp_path / "run", strict=True) as rec:
         for step in range(90):
             count = 4 if 30 <= step < 45 or 60 <= step < 62 else 40 - step % 3
-            rec.log_step(step, {"advantage": [1.0] * count + [0.0] * (ROWS - count)})
-    monitor = Monitor(tmp_path / "run", Policy(rules))
+            advantage = [1.0] * count + [0.0] * (ROWS - count)
+            rec.log_step(step, {"advantage": advantage, "group_id": groups})
+    policy = Policy(rules)
+    monitor = Monitor(tmp_path / "run", policy)
     monitor.poll()
-    played = play(rules, read_course(open_run(tmp_path / "run")).steps)
+    course = read_course(open_run(tmp_path / "run"), demanded=policy.demanded)
+    played = play(rules, course.steps)
     assert list(played.alerts) == monitor.alerts
-    assert len({alert.rule for alert in played.alerts}) == 4
+    assert len({alert.rule for alert in played.alerts}) == 5
 
 
 def test_only_an_alarm_that_stands_sees_harm_coming(rule):

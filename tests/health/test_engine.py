@@ -251,4 +251,4 @@ def test_an_alert_that_resolved_after_the_resume_point_fires_again(tmp_path: Pat
     monitor = Monitor(tmp_path)
     monitor.poll()
     [alert] = [alert for alert in monitor.alerts if alert.rule == "ess_collapse"]
-    assert (alert.state, alert.step, alert.resolved_step) == ("firing", 7, None)
+    assert (alert.state, alert.step, alert.resolved_step) == ("firing", 9, None)

@@ -61,7 +61,7 @@ def test_a_breach_is_judged_again_after_an_attempt_without_a_step(tmp_path: Path
     fresh.poll()
     for monitor in (live, fresh):
         firing = [a for a in monitor.alerts if a.rule == "ess_collapse" and a.state == "firing"]
-        assert [(a.pending_step, a.step) for a in firing] == [(9, 11)]
+        assert [(a.pending_step, a.step) for a in firing] == [(9, 13)]
         assert judge_run(monitor).name == "critical"
     assert live.alerts == fresh.alerts
 

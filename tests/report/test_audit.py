@@ -16,7 +16,7 @@ def test_a_collapsing_run_is_critical_with_its_cause_and_fix(collapsing_run: Pat
     (run,) = audit(collapsing_run).runs
     assert run.verdict.name == "critical"
     critical = [alert for alert in run.alerts if alert.severity == "critical"]
-    assert {(alert.metric, alert.step) for alert in critical} == {("ess_signal", 8)}
+    assert {(alert.metric, alert.step) for alert in critical} == {("ess_signal", 10)}
     collapse = run.verdict.failure_modes[0]
     assert collapse.name == "estimator collapse"
     assert collapse.fixes
@@ -74,10 +74,11 @@ def test_stall_and_its_lag_behind_the_first_critical_alert(tmp_path: Path, batch
     (run,) = audit(evaluated_run(tmp_path / "run", batch, success)).runs
     held_out = run.held_out
     assert held_out.eval_horizon == 8
-    assert held_out.first_critical_step == 12
+    assert held_out.first_critical_step == 14
     assert held_out.stall_step is not None
-    assert held_out.stall_step > 12
-    assert held_out.critical_lag == held_out.ess_lag == held_out.stall_step - 12
+    assert held_out.stall_step > 14
+    assert held_out.critical_lag == held_out.stall_step - 14
+    assert held_out.ess_lag == held_out.stall_step - 12
 
 
 def test_a_stall_that_cannot_be_seen_yet_says_so(tmp_path: Path, batch: Any) -> None:

@@ -101,7 +101,7 @@ def test_rules_say_when_they_were_first_breached_and_fired(
     collapse = rules["ess_collapse"]
     assert (collapse.first.first_crossing, collapse.first.first_alert) == (4, None)
     assert (collapse.first.alerts, collapse.first.state) == (0, "inactive")
-    assert (collapse.second.first_crossing, collapse.second.first_alert) == (6, 8)
+    assert (collapse.second.first_crossing, collapse.second.first_alert) == (6, 10)
     assert (collapse.second.alerts, collapse.second.state) == (1, "firing")
     assert rules["ess_weight"].second.first_crossing is None
 
@@ -194,7 +194,7 @@ def test_it_is_printed_side_by_side_in_80_columns(
     assert "A  HEALTHY  [red]a" in text
     assert "B  CRITICAL  collapsing" in text
     assert "means of the last 10 steps (2 to 11) that both have" in text
-    assert re.search(r"ess_collapse +6 +8 +inactive +firing", text)
+    assert re.search(r"ess_collapse +6 +10 +inactive +firing", text)
     assert "no held-out evaluation is logged in collapsing" in text
     assert re.search(r"lr +0\.1 +not set", text)
 

@@ -105,7 +105,7 @@ def test_what_the_run_does_not_know_has_the_reason(runs: list[Path]) -> None:
 def test_rules_say_how_many_of_the_fleet_fired(runs: list[Path], collapsing_run: Path) -> None:
     comparison = compared(runs[3], runs[0], runs[4], collapsing_run)
     rule = next(item for item in comparison.rules if item.rule.name == "ess_collapse")
-    assert (rule.fired, rule.median_first_alert) == (2, 5.0), "at steps 2 and 8"
+    assert (rule.fired, rule.median_first_alert) == (2, 7.0), "at steps 4 and 10"
     assert rule.course.first_alert is None
     assert comparison.verdicts == {"critical": 2, "healthy": 1}
 

@@ -23,8 +23,8 @@ def test_a_healthy_run_passes(healthy_run: Path) -> None:
 def test_a_collapsing_run_breaches_and_says_why(collapsing_run: Path) -> None:
     decision = gate(collapsing_run)
     assert (decision.outcome, decision.exit_code) == ("breach", 1)
-    assert {(a.metric, a.step) for a in decision.runs[0].breaching} == {("ess_signal", 8)}
-    assert "since step 8" in decision.runs[0].why
+    assert {(a.metric, a.step) for a in decision.runs[0].breaching} == {("ess_signal", 10)}
+    assert "since step 10" in decision.runs[0].why
     text = render_text(decision)
     assert "Fix: Restore outcome contrast" in text
     assert "does not breach: warning: gini" in text

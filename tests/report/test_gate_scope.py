@@ -17,7 +17,7 @@ def gate(path: Path, *lines: str) -> Gate:
 
 @pytest.fixture
 def recovered(tmp_path: Path, record: Any) -> Path:
-    """Collapsed at steps 3 to 7: ess_collapse fires at step 5 and resolves at step 12."""
+    """Collapsed at steps 3 to 7: ess_collapse fires at step 7 and resolves at step 12."""
     return record(tmp_path / "recovered", [1.0] * 3 + [0.1] * 5 + [1.0] * 7)
 
 
@@ -42,8 +42,8 @@ def test_no_alert_may_fire_at_any_step_of_the_range(
     decision = gate(recovered, *lines)
     assert decision.outcome == outcome
     if outcome == "breach":
-        assert {alert.step for alert in decision.runs[0].breaching} == {5}
-        assert "ess_collapse (since step 5)" in decision.runs[0].why
+        assert {alert.step for alert in decision.runs[0].breaching} == {7}
+        assert "ess_collapse (since step 7)" in decision.runs[0].why
 
 
 def test_a_range_that_was_not_reached_says_where_the_run_ends(recovered: Path) -> None:

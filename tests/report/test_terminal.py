@@ -21,7 +21,7 @@ def printed(*paths: Path, **console: Any) -> str:
 def test_the_verdict_comes_first_then_why(collapsing_run: Path) -> None:
     lines = printed(collapsing_run, width=80).splitlines()
     assert lines[0].startswith("CRITICAL  collapsing")
-    assert lines[1].strip().startswith("firing: ess_collapse (since step 8)")
+    assert lines[1].strip().startswith("firing: ess_collapse (since step 10)")
 
 
 def test_it_fits_80_columns_and_is_plain_where_there_is_no_terminal(

@@ -48,9 +48,10 @@ def find_harm(evaluations: pl.DataFrame, solved_at: float = SOLVED_SUCCESS_RATE)
 
     A stall (`mmhealth.estimators.stall_step`) is harm when success does not end `LATER_GAIN` above
     it, and ends below ``solved_at``; what had never risen `LATER_GAIN` above its beginning has
-    *never* learned, and has no onset that could be seen coming. A regression (`mmhealth.estimators.regression_step`) at any
-    evaluation horizon is harm when it is still there at the end. A stall within `AHEAD_STEPS`
-    before a regression is that regression, seen from afar.
+    *never* learned, and has no onset that could be seen coming. A regression
+    (`mmhealth.estimators.regression_step`) at any evaluation horizon is harm when it is still there
+    at the end. A stall within `AHEAD_STEPS` before a regression is that regression, seen from
+    afar.
     """
     course = held_out_course(evaluations)
     fall = min(_regressions(evaluations, lasting=True), default=None)

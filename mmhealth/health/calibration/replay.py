@@ -1,6 +1,6 @@
 """Runs as calibration sees them, and rules played over them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -10,6 +10,7 @@ from mmhealth.health.calibration.harm import Harm, find_harm
 from mmhealth.health.metrics import StepMetrics
 from mmhealth.health.rules import Rule
 from mmhealth.health.solved import SOLVED_SUCCESS_RATE
+from mmhealth.health.step_intervals import Demand
 from mmhealth.health.timeline import Timeline
 from mmhealth.health.track import RuleTrack
 from mmhealth.runlog import Run
@@ -45,14 +46,19 @@ class Course:
 
 
 def read_course(
-    run: Run, *, name: str = "", family: str = "", solved_at: float = SOLVED_SUCCESS_RATE
+    run: Run,
+    *,
+    name: str = "",
+    family: str = "",
+    solved_at: float = SOLVED_SUCCESS_RATE,
+    demanded: Collection[Demand] = (),
 ) -> Course:
-    """Read a whole run.
+    """Read a whole run, with the intervals that the rules to be played demand.
 
     Without harm it is known to be healthy only before the first intervention that it logs: what
     would have become of it without, nobody knows.
     """
-    timeline = Timeline(run)
+    timeline = Timeline(run, demanded)
     timeline.update()
     steps = tuple(metrics for _, metrics in timeline.visible())
     harm = find_harm(run.evaluations, solved_at)

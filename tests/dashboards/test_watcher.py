@@ -36,7 +36,7 @@ def test_the_revision_changes_with_the_data_only(tmp_path):
         before = watched.snapshot
         watched.poll()
         assert watched.snapshot is before
-        collapse(recorder, range(3, 8))
+        collapse(recorder, range(3, 10))
         watched.poll()
     after = watched.snapshot
     assert after.revision > before.revision

@@ -46,6 +46,6 @@ def test_the_program_runs(
     def train_one_step(rec: Recorder, step: int) -> None:
         rec.log_step(step, {"advantage": [1.0] + [0.0] * 63})
 
-    exec(program, {"steps": 3, "train_one_step": train_one_step})
+    exec(program, {"steps": 5, "train_one_step": train_one_step})
     assert "ess_collapse: ess_signal = 0.0156" in capsys.readouterr().out
     assert len(Path("told").read_text().splitlines()) == 2

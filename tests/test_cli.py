@@ -55,8 +55,9 @@ def process(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 COMMANDS = {
     "calibrate": {"RUN", "--target-false-alarms", "--solved-at", "--out", "--policy"},
-    "audit": {"RUN", "--html", "--json", "--policy"},
+    "audit": {"RUN", "--html", "--json", "--format", "--policy"},
     "blame": {"RUN", "--step", "--last", "--by", "--basis", "--json"},
+    "diagnose": {"RUN", "--json"},
     "demo": {
         "--pace", "--seed", "--steps", "--port", "--dir", "--browser", "--no-browser",
         "--exit-when-done",
@@ -224,6 +225,18 @@ def test_audit_prints_writes_and_keeps_stdout_clean(
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert json.loads(report.read_text())["verdict"] == "critical"
     assert json.loads(cli("audit", healthy_run, "--json", "-").out)["verdict"] == "healthy"
+
+
+def test_audit_formats(cli: Cli, tmp_path: Path, healthy_run: Path) -> None:
+    markdown = cli("audit", healthy_run, "--format", "markdown", "--json", tmp_path / "a.json")
+    assert markdown.out.startswith("# mmhealth audit: healthy\n")
+    printed = cli("audit", healthy_run, "--format", "json").out
+    assert printed == (tmp_path / "a.json").read_text()
+    assert cli("audit", healthy_run, "--format", "html").out.startswith("<!doctype html>")
+    assert cli("audit", healthy_run, "--format", "text").out == cli("audit", healthy_run).out
+    both = cli("audit", healthy_run, "--format", "markdown", "--json", "-")
+    assert (both.code, both.err.count("\n"), both.out) == (2, 1, "")
+    assert "--json and --format both print" in both.err
 
 
 def test_errors_are_one_line_with_the_right_code(

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from mmhealth._version import __version__
+from mmhealth.cli.audit_command import audit
 from mmhealth.cli.blame_command import blame
 from mmhealth.cli.calibrate_command import calibrate
 from mmhealth.cli.compare_command import compare
+from mmhealth.cli.diagnose_command import diagnose
 from mmhealth.cli.gate_command import gate
 from mmhealth.cli.guard_command import guard
 from mmhealth.cli.import_command import import_trajectories
@@ -153,40 +155,11 @@ def watch(runs: RunPaths, port: Port = 8050, policy: PolicyPath = None) -> None:
     dashboards().serve(runs, port=port, policy=load_policy(policy), ready=ready)
 
 
-@app.command(rich_help_panel=_JUDGE)
-def audit(
-    runs: RunPaths,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="F", help="Write a page that needs no network.")
-    ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="F|-", help="Write JSON; - prints it instead of the text."),
-    ] = None,
-    policy: PolicyPath = None,
-) -> None:
-    """Say what happened in runs, why, and what to do about it."""
-    from rich.console import Console
-
-    from mmhealth import report
-    from mmhealth.health import Monitor, load_policy
-    from mmhealth.report.progress import track
-
-    rules = load_policy(policy)
-    result = report.audit_runs([Monitor(path, rules) for path in track(runs, "reading")])
-    if html is not None:
-        from mmhealth.report.html import render_html
-
-        write(html, render_html(result), "--html")
-    if json is not None:
-        write(json, report.dump_json(report.audit_as_dict(result)), "--json")
-    if json != Path("-"):
-        report.print_audit(result, Console())
-
-
+app.command(rich_help_panel=_JUDGE)(audit)
 app.command(rich_help_panel=_JUDGE)(gate)
 app.command(rich_help_panel=_JUDGE)(compare)
 app.command(rich_help_panel=_JUDGE)(blame)
+app.command(rich_help_panel=_JUDGE)(diagnose)
 
 
 app.command(rich_help_panel=_JUDGE, context_settings={"allow_interspersed_args": False})(guard)

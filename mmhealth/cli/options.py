@@ -20,6 +20,15 @@ class GateFormat(StrEnum):
     SARIF = "sarif"
 
 
+class AuditFormat(StrEnum):
+    """How an audit is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
 class LossRatio(StrEnum):
     """Levels of a loss's importance ratio."""
 

@@ -92,12 +92,14 @@ def blame(
     *,
     basis: Basis | None = None,
     by: Sequence[str] | None = None,
+    pairs: bool = True,
 ) -> Blame:
     """Decompose the metrics of these steps, taken together, by the slices of every column.
 
     Without a ``basis`` it is the first that any of the steps has of contribution, signal and
     weight; steps that lack it are left out, never filled in with another. ``by``: only these
-    columns. Raises RunError for a step that the run does not have.
+    columns. ``pairs``: look at two columns together, too, which takes most of the time. Raises
+    RunError for a step that the run does not have.
     """
     data = [run.require_step(step) for step in sorted(set(steps))]
     incomplete = tuple(item.step for item in data if not item.complete)
@@ -106,7 +108,7 @@ def blame(
         rows, left_out = basis_rows(run, data, choice)
         if rows is not None:
             used = tuple(item.step for item in data if item.step not in left_out)
-            return _decompose(rows, used, left_out, incomplete, by)
+            return _decompose(rows, used, left_out, incomplete, by, pairs=pairs)
         why += [reason for reason in left_out.values() if reason not in why]
         if ALL_ZERO in left_out.values():
             basis = choice
@@ -120,6 +122,8 @@ def _decompose(
     left_out: dict[int, str],
     incomplete: tuple[int, ...],
     by: Sequence[str] | None,
+    *,
+    pairs: bool,
 ) -> Blame:
     slicings, skipped = cut(rows.frame, by)
     parts = _Parts(rows)
@@ -136,7 +140,7 @@ def _decompose(
         columns={slicing.column: len(slicing.labels) for slicing in slicings},
         skipped=skipped,
         slices=sorted(slices, key=_most_to_blame_first),
-        pairs=find_pairs(rows, parts.squares, slicings),
+        pairs=find_pairs(rows, parts.squares, slicings) if pairs else [],
     )
 
 

@@ -11,7 +11,9 @@ from mmhealth.report.gate_text import render_text
 from mmhealth.report.github import append_summary, render_github
 from mmhealth.report.json_report import audit_as_dict, dump_json, gate_as_dict
 from mmhealth.report.junit import render_junit
+from mmhealth.report.markdown import render_markdown
 from mmhealth.report.sarif import render_sarif
+from mmhealth.report.summary import Summary, summarise
 from mmhealth.report.terminal import print_audit
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Gate",
     "RunAudit",
     "RunDecision",
+    "Summary",
     "append_summary",
     "audit_as_dict",
     "audit_runs",
@@ -38,6 +41,8 @@ __all__ = [
     "print_fleet",
     "render_github",
     "render_junit",
+    "render_markdown",
     "render_sarif",
     "render_text",
+    "summarise",
 ]

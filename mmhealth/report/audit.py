@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mmhealth.health import Alert, Monitor, Policy, Verdict, judge_run
 from mmhealth.health.alerts import RuleState
 from mmhealth.health.forecast import Forecast, forecast_run
 from mmhealth.health.verdict import VerdictName
+from mmhealth.report.evidence import StepEvidence, gather_evidence
 from mmhealth.report.heldout import HeldOut, held_out
 from mmhealth.report.horizons import Horizons, collect_horizons
 from mmhealth.report.metrics import MetricSummary, summarise_metrics
@@ -18,7 +20,7 @@ GRAVITY: tuple[VerdictName, ...] = ("healthy", "insufficient", "warning", "criti
 """Verdicts, the gravest last."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunAudit:
     """What can be said about one run."""
 
@@ -45,6 +47,11 @@ class RunAudit:
     def steps(self) -> list[int]:
         """Steps that were judged and that no later attempt hides."""
         return [int(step) for step in self.monitor.timeline.frame["step"]]
+
+    @cached_property
+    def evidence(self) -> tuple[StepEvidence, ...]:
+        """Blame and what-if at the steps that matter; looked for when first asked for."""
+        return gather_evidence(self.monitor)
 
     @property
     def standing(self) -> list[Alert]:

@@ -41,7 +41,7 @@ def blame_as_dict(found: Blame, run: Run) -> dict[str, Any]:
 def print_blame(found: Blame, name: str, console: Console, shown: int = SHOWN) -> None:
     """Print the slices that are most to blame, and the pairs that neither column explains."""
     console.print(Text(f"{name}, {_steps(found.steps)}", style="bold"))
-    for sentence in _about(found):
+    for sentence in describe_blame(found):
         console.print(indent(sentence))
     if found.whole is None or not found.slices:
         return
@@ -69,7 +69,8 @@ def _steps(steps: tuple[int, ...]) -> str:
     return f"{len(steps)} steps, {steps[0]} to {steps[-1]}" if steps else "no step"
 
 
-def _about(found: Blame) -> Iterable[str]:
+def describe_blame(found: Blame) -> Iterable[str]:
+    """What was decomposed, in sentences: the basis, the whole, and what is left out."""
     whole = found.whole
     if whole is None:
         basis = f" on the basis {found.basis}" if found.basis else ""

@@ -17,7 +17,8 @@ def print_calibration(calibration: Calibration, console: Console) -> None:
         own = [course for course in courses if course.harm.kind == kind]
         if own:
             steps = sum(len(c.healthy_steps if kind == "none" else c.steps) for c in own)
-            console.print(f"{len(own)} runs {_NAMES.get(kind, kind)}, {steps:,} steps", markup=False)
+            name = _NAMES.get(kind, kind)
+            console.print(f"{len(own)} runs {name}, {steps:,} steps", markup=False)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("rule", "threshold", "sees", "lead", "false/1,000 steps"):
         table.add_column(name, overflow="fold")

@@ -13,8 +13,9 @@ from mmhealth._version import __version__
 from mmhealth.health.contribution import step_contribution
 from mmhealth.health.heldout import held_out_course
 from mmhealth.report.audit import Audit
-from mmhealth.report.html_parts import left_out, run_section
+from mmhealth.report.html_parts import run_details, run_summary, section_html
 from mmhealth.report.html_style import SCRIPT, STYLE
+from mmhealth.report.sections import closing_sections
 
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
@@ -22,10 +23,11 @@ Draw = Callable[[figures.Theme], go.Figure]
 
 
 def render_html(audit: Audit) -> str:
-    """The page: verdicts and evidence as text, then the figures, in light and dark."""
+    """The page: verdicts and sentences, figures in light and dark, then the evidence as text."""
     drawn = _figures(audit)
     title = f"mmhealth audit: {', '.join(run.label for run in audit.runs)}"
-    sections = [run_section(run, number) for number, run in enumerate(audit.runs)]
+    summaries = [run_summary(run, number) for number, run in enumerate(audit.runs)]
+    closing = (section_html(section, "h2") for section in closing_sections(audit))
     blocks = [_block(name) for name in drawn]
     return "\n".join(
         (
@@ -37,10 +39,11 @@ def render_html(audit: Audit) -> str:
             f"<title>{escape(title)}</title>",
             f"<style>{STYLE}</style></head><body>",
             f'<h1><span class="verdict {audit.verdict}">{audit.verdict}</span> mmhealth audit</h1>',
-            *sections,
-            "<noscript><p>The figures need JavaScript; all numbers are above.</p></noscript>",
+            *summaries,
+            "<noscript><p>The figures need JavaScript; all numbers are in the text.</p></noscript>",
             f'<div class="figures">{"".join(blocks)}</div>',
-            left_out(audit.horizons),
+            *(run_details(run) for run in audit.runs),
+            *(f'<section class="closing">{section}</section>' for section in closing),
             f"<footer>mmhealth {__version__}; judged by {escape(audit.policy.source)}</footer>",
             f"<script>{get_plotlyjs()}</script>",
             f'<script id="figures" type="application/json">{_data(drawn)}</script>',

@@ -1,114 +1,107 @@
-"""Pieces of the HTML report: tables and lists as text, everything escaped."""
+"""Blocks of a report as HTML; every text is escaped."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable
 from html import escape
 
-from mmhealth.health import Alert
 from mmhealth.report.audit import RunAudit
-from mmhealth.report.dataloss import describe_data, describe_reading
-from mmhealth.report.horizons import Horizons
-from mmhealth.report.metrics import MetricSummary, Point
-from mmhealth.report.terminal import describe_held_out
+from mmhealth.report.blocks import (
+    Badge,
+    Block,
+    Bullets,
+    Code,
+    Folded,
+    Inline,
+    Paragraph,
+    Section,
+    Strong,
+    Table,
+    Terms,
+    Words,
+)
+from mmhealth.report.sections import run_sections, summary_blocks
+
+_PERCENT = re.compile(r"(?<=\d) %")
+"""Whose number must not stand on another line."""
 
 
-def run_section(run: RunAudit, number: int) -> str:
-    """All about one run but its figures."""
-    verdict = run.verdict
-    facts = [describe_reading(run.status), *describe_held_out(run.held_out)]
-    parts = [
-        f'<section class="run" aria-labelledby="run-{number}">',
-        f'<h2 id="run-{number}"><span class="verdict {verdict.name}">{verdict.name}</span> '
-        f"{escape(run.label)}</h2>",
-        f'<p class="why">{escape(verdict.why)}</p>',
-        _list(facts),
-        _data_loss(run),
-        _failure_modes(run),
-        _alert_table(run.alerts),
-        _metric_table(run.metrics),
-        "</section>",
-    ]
-    return "\n".join(part for part in parts if part)
-
-
-def left_out(horizons: Horizons) -> str:
-    """What is not in the horizon matrix."""
-    return _list(f"not in the matrix: {reason}" for reason in horizons.left_out)
-
-
-def _data_loss(run: RunAudit) -> str:
-    sentences = describe_data(run.status)
-    if not sentences:
-        return ""
-    title = "Loss of data" if run.status.data_lost else "Unfinished data"
-    return f'<div class="loss"><h3>{title}</h3>{_list(sentences)}</div>'
-
-
-def _failure_modes(run: RunAudit) -> str:
-    meanings = {alert.rule: alert.meaning for alert in run.standing}
-    items = []
-    for mode in run.verdict.failure_modes:
-        now = "now" if mode.active else "over"
-        why = [meanings[rule] for rule in mode.rules if meanings.get(rule)]
-        items.append(
-            f"<dt>{escape(mode.name)} <small>{mode.severity}, since step {mode.first_step}, {now}; "
-            f"{escape(', '.join(mode.rules))}</small></dt>"
-            + "".join(f"<dd>{escape(text)}</dd>" for text in why)
-            + "".join(f"<dd><b>Fix:</b> {escape(fix)}</dd>" for fix in mode.fixes)
-        )
-    return f"<h3>Failure modes and fixes</h3><dl>{''.join(items)}</dl>" if items else ""
-
-
-def _alert_table(alerts: Sequence[Alert]) -> str:
-    rows = [
-        (
-            f'<span class="verdict {alert.severity}">{alert.severity}</span>',
-            escape(alert.state),
-            escape(alert.rule),
-            str(alert.step),
-            "" if alert.resolved_step is None else str(alert.resolved_step),
-            f"{alert.value:.3g}",
-            f"{alert.worst:.3g}",
-            f"{alert.threshold:.3g}",
-            f"{alert.rows:,}" + (" (step incomplete)" if alert.partial else ""),
-        )
-        for alert in alerts
-    ]
-    head = ("severity", "state", "rule", "fired", "resolved", "value", "worst", "threshold", "rows")
-    return _table("Alerts", head, rows) if rows else "<h3>Alerts</h3><p>No alert fired.</p>"
-
-
-def _metric_table(metrics: Sequence[MetricSummary]) -> str:
-    known = [metric for metric in metrics if metric.known]
-    rows = [
-        (
-            escape(metric.name),
-            *(_point(p) for p in (metric.first, metric.last, metric.minimum, metric.maximum)),
-            f"{metric.known:,} of {metric.steps:,}",
-            escape(metric.reason or ""),
-        )
-        for metric in known
-    ]
-    head = ("metric", "first", "last", "min", "max", "steps known", "unknown because")
-    table = _table("Metrics", head, rows) if rows else ""
-    never = [f"{m.name}: {m.reason or 'no step is complete'}" for m in metrics if not m.known]
-    unknown = f"<h3>Not known</h3>{_list(never)}" if never else ""
-    return f"<details><summary>All metrics</summary>{table}{unknown}</details>"
-
-
-def _point(point: Point | None) -> str:
-    return "" if point is None else f"{point.value:.4g} <small>@{point.step}</small>"
-
-
-def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+def run_summary(run: RunAudit, number: int) -> str:
+    """Verdict and three sentences of one run."""
+    verdict = run.verdict.name
     return (
-        f'<h3>{escape(title)}</h3><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{escape(title)}"><table><thead><tr>{cells}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f'<section class="run" aria-labelledby="run-{number}">'
+        f'<h2 id="run-{number}">{_badge(verdict)} {escape(run.label)}</h2>'
+        f"{_blocks(summary_blocks(run))}</section>"
     )
 
 
-def _list(texts: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
-    return f"<ul>{items}</ul>" if items else ""
+def run_details(run: RunAudit) -> str:
+    """All else about one run but its figures."""
+    parts = "\n".join(section_html(section, "h3") for section in run_sections(run))
+    return f'<section class="details"><h2>{escape(run.label)} in detail</h2>\n{parts}\n</section>'
+
+
+def section_html(section: Section, level: str) -> str:
+    """A section under a heading of this level."""
+    kind = ' class="loss"' if section.alarm else ""
+    title = f"<{level}>{escape(section.title)}</{level}>"
+    return f"<div{kind}>{title}{_blocks(section.blocks)}</div>"
+
+
+def _blocks(blocks: Iterable[Block]) -> str:
+    return "".join(_block(block) for block in blocks)
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Paragraph():
+            return f"<p>{_words(block.words)}</p>"
+        case Bullets():
+            items = "".join(f"<li>{_words(item)}</li>" for item in block.items)
+            return f"<ul>{items}</ul>" if items else ""
+        case Terms():
+            pairs = (f"<dt>{_words(a)}</dt><dd>{_words(b)}</dd>" for a, b in block.pairs)
+            return f'<dl class="sentences">{"".join(pairs)}</dl>'
+        case Table():
+            return _table(block)
+        case Folded():
+            inside = _blocks(block.blocks)
+            return f"<details><summary>{escape(block.title)}</summary>{inside}</details>"
+
+
+def _table(table: Table) -> str:
+    prose = [' class="prose"' if name in table.prose else "" for name in table.head]
+    head = "".join(
+        f'<th scope="col"{kind}>{escape(name)}</th>'
+        for name, kind in zip(table.head, prose, strict=True)
+    )
+    rows = "".join(
+        f"<tr>{''.join(f'<td{k}>{_words(cell)}</td>' for cell, k in zip(row, prose, strict=True))}"
+        "</tr>"
+        for row in table.rows
+    )
+    label = escape(", ".join(name for name in table.head if name))
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Table: {label}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _words(words: Words) -> str:
+    return "".join(_inline(part) for part in (words if isinstance(words, tuple) else (words,)))
+
+
+def _inline(part: Inline) -> str:
+    match part:
+        case Badge():
+            return _badge(part.word)
+        case Strong():
+            return f"<b>{escape(part.text)}</b>"
+        case Code():
+            return f"<code>{escape(part.text)}</code>"
+        case _:
+            return _PERCENT.sub("\u00a0%", escape(part))
+
+
+def _badge(word: str) -> str:
+    return f'<span class="verdict {escape(word)}">{escape(word)}</span>'

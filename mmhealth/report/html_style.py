@@ -22,7 +22,11 @@ section, figure { background: var(--paper); border: 1px solid var(--line); borde
 .plot { height: 20rem; } #ess.plot { height: 40rem; }
 figcaption { margin-bottom: .5rem; color: var(--muted); }
 figcaption b { display: block; color: var(--text); }
-.why { font-size: 1.1rem; margin: .25rem 0; }
+p { margin: .5rem 0; }
+.sentences dt { font-size: .85rem; color: var(--muted); margin-top: .6rem; }
+.sentences dd { font-size: 1.1rem; margin: 0; overflow-wrap: anywhere; }
+code { font: .9em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
+  overflow-wrap: anywhere; }
 .verdict { display: inline-block; border-radius: .35rem; padding: 0 .5rem; font-size: .85em;
   font-weight: 600; color: var(--on); background: var(--info); }
 .verdict.critical { background: var(--critical); } .verdict.warning { background: var(--warning); }
@@ -33,11 +37,36 @@ figcaption b { display: block; color: var(--text); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { text-align: left; padding: .2rem .75rem .2rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; white-space: nowrap; }
-td:last-child { white-space: normal; }
-dt { font-weight: 600; margin-top: .5rem; } dd { margin-left: 1rem; }
-summary { margin-top: 1rem; font-weight: 600; cursor: pointer; }
+td.prose { white-space: normal; min-width: 12rem; overflow-wrap: break-word; }
+td code { white-space: nowrap; }
+dt { font-weight: 600; }
+summary { margin-top: .5rem; font-weight: 600; cursor: pointer; }
+.print { display: none; width: 100%; height: auto; }
 small, footer { color: var(--muted); font-weight: normal; }
 ul { margin: .25rem 0; padding-left: 1.25rem; overflow-wrap: anywhere; }
+@media print {
+  :root { color-scheme: light; --paper: #ffffff; --page: #ffffff; --text: #1d2733;
+    --muted: #47525e; --line: #c8d0d8; --critical: #b3261e; --warning: #8a5a00; --info: #42566b;
+    --healthy: #1b6b3a; --insufficient: #6b4a8a; --on: #ffffff; }
+  @page { margin: 14mm; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  html { font-size: 10pt; }
+  body { max-width: none; padding: 0; }
+  section, figure { border: 0; padding: 0; border-radius: 0; }
+  .details { break-before: page; }
+  .figures { display: block; }
+  .figures figure { margin-bottom: 1rem; }
+  figure, tr, .sentences dd { break-inside: avoid; }
+  h2, h3, dt, summary, thead, p:has(> b:first-child) { break-after: avoid; }
+  thead { display: table-header-group; }
+  .scroll { overflow: visible; }
+  table { width: 100%; font-size: 8pt; }
+  th, td, td code { white-space: normal; }
+  th, td { padding-right: .4rem; }
+  td.prose { min-width: 0; }
+  details::details-content { content-visibility: visible; block-size: auto; }
+  .drawn .plot { display: none; } .drawn .print { display: block; }
+}
 """
 
 SCRIPT = """
@@ -51,4 +80,33 @@ function draw() {
 }
 dark.addEventListener('change', draw);
 draw();
+
+// On paper: an image of each figure, light and as wide as the page; and everything unfolded.
+async function drawForPaper() {
+  const paper = document.createElement('div');
+  for (const [name, themes] of Object.entries(figures.themes)) {
+    const block = document.getElementById(name), height = block.clientHeight;
+    const width = 760;
+    const {data, layout} = structuredClone(themes.light);
+    await Plotly.newPlot(paper, data, {...layout, width, height}, {staticPlot: true});
+    const image = document.createElement('img');
+    image.className = 'print';
+    image.alt = block.getAttribute('aria-label');
+    image.src = await Plotly.toImage(paper, {format: 'svg', width, height});
+    await image.decode();
+    block.after(image);
+    block.parentElement.classList.add('drawn');
+  }
+  Plotly.purge(paper);
+  document.documentElement.dataset.paper = 'drawn';
+}
+let folded = [];
+addEventListener('beforeprint', () => {
+  folded = [...document.querySelectorAll('details:not([open])')];
+  for (const details of folded) details.open = true;
+});
+addEventListener('afterprint', () => {
+  for (const details of folded) details.open = false;
+});
+drawForPaper();
 """

@@ -9,10 +9,13 @@ from mmhealth._version import __version__
 from mmhealth.health import Policy
 from mmhealth.report.audit import Audit, RunAudit
 from mmhealth.report.baseline import Against
+from mmhealth.report.conditions import describe_condition, describe_exceptions, describe_recovery
 from mmhealth.report.dataloss import describe_data
+from mmhealth.report.evidence_json import evidence_as_dict
 from mmhealth.report.gate import Gate, RunDecision
 from mmhealth.report.heldout import HeldOut
 from mmhealth.report.horizons import Horizons
+from mmhealth.report.summary import summarise
 from mmhealth.runlog import RunStatus
 
 SCHEMA = 1
@@ -64,6 +67,8 @@ def _policy(policy: Policy) -> dict[str, Any]:
 def _run(run: RunAudit) -> dict[str, Any]:
     steps = run.steps
     rules = {rule.name: rule for rule in run.monitor.policy.rules}
+    intervals = run.monitor.engine.intervals()
+    judged = run.monitor.engine.judged_steps()
     return {
         "label": run.label,
         "id": run.run.id,
@@ -76,6 +81,7 @@ def _run(run: RunAudit) -> dict[str, Any]:
             "why": run.verdict.why,
             "step": run.verdict.step,
         },
+        "summary": asdict(summarise(run)),
         "steps": {
             "judged": len(steps),
             "first": steps[0] if steps else None,
@@ -92,12 +98,19 @@ def _run(run: RunAudit) -> dict[str, Any]:
                 "state": state,
                 "metric": rules[name].metric,
                 "severity": rules[name].severity,
+                "condition": describe_condition(rules[name]),
+                "recovery": describe_recovery(rules[name]),
+                "exceptions": describe_exceptions(rules[name]),
+                "judged": judged[name],
+                "meaning": rules[name].meaning,
+                "intervals": intervals[name].as_dict() if name in intervals else None,
             }
             for name, state in run.rules.items()
         ],
         "alerts": [alert.as_dict() for alert in run.alerts],
         "forecasts": [forecast.as_dict() for forecast in run.forecasts],
         "failure_modes": [asdict(mode) for mode in run.verdict.failure_modes],
+        "evidence": [evidence_as_dict(found) for found in run.evidence],
         "held_out": _held_out(run.held_out),
         "data": _data(run.status),
     }
@@ -169,6 +182,7 @@ def _decision(run: RunDecision) -> dict[str, Any]:
         "why": run.why,
         "verdict": run.audit.verdict.name if run.audit else None,
         "breaching": [alert.as_dict() for alert in run.breaching],
+        "undecided": [doubt.as_dict() for doubt in run.doubts],
         "checks": [asdict(check) for check in run.checks],
     }
 

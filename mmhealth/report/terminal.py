@@ -15,8 +15,10 @@ from mmhealth.report.dataloss import describe_data, describe_reading
 from mmhealth.report.heldout import HeldOut
 from mmhealth.report.horizons import Horizons
 from mmhealth.report.indent import indent
+from mmhealth.report.intervals import describe_intervals
 from mmhealth.report.metrics import MetricSummary, judged_metrics
 from mmhealth.report.sparkline import sparkline
+from mmhealth.report.summary import summarise
 
 STYLES = {
     "healthy": "bold green",
@@ -51,8 +53,14 @@ class _RunReport:
         )
         yield indent(Text(run.verdict.why))
         yield indent(Text(describe_reading(run.status), style="dim"))
+        yield _heading("In three sentences")
+        for label, sentence in summarise(run).labelled:
+            yield indent(Text.assemble((f"{label}: ", "bold"), sentence))
         yield from _alerts(run.standing)
         yield from _forecasts(run)
+        if intervals := describe_intervals(run):
+            yield _heading("Intervals demanded")
+            yield from (indent(Text(sentence)) for sentence in intervals)
         yield from _failure_modes(run)
         yield _heading("Held-out success")
         yield indent(Text("\n".join(describe_held_out(run.held_out))))

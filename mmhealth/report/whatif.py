@@ -49,7 +49,7 @@ def whatif_as_dict(result: WhatIf, run: Run) -> dict[str, Any]:
         "solved_groups": result.solved_groups,
         "failed_groups": result.failed_groups,
         "notes": list(result.notes),
-        "options": [_option(answer) for answer in result.answers],
+        "options": [answer_as_dict(answer) for answer in result.answers],
     }
 
 
@@ -62,23 +62,23 @@ def print_whatif(result: WhatIf, run: Run, console: Console) -> None:
     console.print(
         Text.assemble((run.name, "bold"), f"  {steps}, {result.rows:g} rows in an update")
     )
-    console.print(indent(_summary(result)))
+    console.print(indent(describe_best(result)))
     console.print()
     console.print(_table(result))
     silent = [answer for answer in result.answers if not answer.effects]
     if silent:
         console.print(Text("\nNo number", style="bold"))
         for answer in silent:
-            console.print(indent(f"{answer.title}: {_silence(answer)}"))
+            console.print(indent(f"{answer.title}: {describe_silence(answer)}"))
     unknown = {name: why for name, why in result.reasons.items() if name not in result.logged}
     for name, why in unknown.items():
         console.print(indent(f"{name}: insufficient data: {why}"))
     console.print(Text("\nGrounds", style="bold"))
-    for line in _grounds(result):
+    for line in describe_grounds(result):
         console.print(indent(line))
 
 
-def _summary(result: WhatIf) -> str:
+def describe_best(result: WhatIf) -> str:
     """The answer to which option gains most, in a sentence."""
     unit = _UNIT[result.ranked_by]
     why = ""
@@ -123,7 +123,7 @@ def _cells(values: dict[str, float]) -> Iterable[str]:
             yield f"{values[metric]:.1%}"
 
 
-def _silence(answer: Answer) -> str:
+def describe_silence(answer: Answer) -> str:
     """Why there is no number, or the bounds that are known instead."""
     if not answer.bounds:
         return f"insufficient data: {answer.missing}"
@@ -142,8 +142,8 @@ def _limits(low: float | None, high: float | None) -> str:
     return " and ".join(filter(None, (least, most)))
 
 
-def _grounds(result: WhatIf) -> Iterable[str]:
-    """What every number rests on, and those of the ranked options on top of it."""
+def describe_grounds(result: WhatIf) -> Iterable[str]:
+    """In sentences what every number rests on, and those of the ranked options on top of it."""
     yield (
         "ESS are fractions of the rows of the update as logged. Rollouts and parameters are those "
         "of the log: nothing is said of the steps that would have followed."
@@ -171,7 +171,8 @@ def _grounds(result: WhatIf) -> Iterable[str]:
         yield from (f"  {answer.title}: {limit}" for answer in answers for limit in _bounds(answer))
 
 
-def _option(answer: Answer) -> dict[str, Any]:
+def answer_as_dict(answer: Answer) -> dict[str, Any]:
+    """One option as plain data."""
     effects = {
         name: {**asdict(effect), "gain": effect.gain} for name, effect in answer.effects.items()
     }

@@ -196,7 +196,7 @@ def test_the_audit_shows_each_interval_demanded_and_how_often_it_helped(tmp_path
     assert rule["intervals"]["last"]["step"] == 3
     named = (DOCS / "audit-json.md").read_text(encoding="utf-8")
     assert all(f"`{key}`" in named for key in (*rule["intervals"], *rule["intervals"]["last"]))
-    assert f"({STATED} 0." in render_html(audit)
+    assert f"({STATED} 0." in render_html(audit).replace("\u00a0", " ")
     plain = audit_runs([Monitor(path, policy(rule=RULE.replace("demand_interval = 0.9", "")))])
     assert audit_as_dict(plain)["runs"][0]["rules"][0]["intervals"] is None
 

@@ -84,5 +84,43 @@ def test_names_cannot_become_markup(tmp_path: Path, batch: Any) -> None:
     assert figures(shown)
 
 
+SAMPLES = Path(__file__).parents[2] / "sample_logs"
+
+
+@pytest.fixture(scope="module")
+def samples() -> str:
+    runs = [SAMPLES / "collapsing", SAMPLES / "fixed"]
+    return render_html(audit_runs([Monitor(path) for path in runs]))
+
+
+def test_both_sample_logs_fit_in_6_mb(samples: str) -> None:
+    assert len(samples.encode()) < 6_000_000
+
+
+def test_verdict_and_sentences_stand_before_the_figures_and_evidence(samples: str) -> None:
+    heads = ("Finding</dt>", "What to do</dt>", 'id="ess"', "Who is to blame", "Thresholds used")
+    places = [samples.index(head) for head in heads]
+    assert places == sorted(places)
+    text = " ".join(Page(samples).texts)
+    for words in ("with reward = 0.0 hold", "dead groups sampled anew", "of 160 steps"):
+        assert words in text
+
+
+def test_no_address_is_loaded_by_style_script_or_policy(samples: str) -> None:
+    own = re.sub(r"<script>/\*\*.*?</script>", "", samples, count=1, flags=re.DOTALL)
+    assert "default-src 'none'" in own
+    assert not re.findall(r"(?:src|href|url\(|@import)\W*(?:https?:)?//", own)
+
+
+def test_a_slice_cannot_become_markup(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run", strict=True) as recorder:
+        for step in range(6):
+            source = ["<script>alert(1)</script>"] * 4 + ["b"] * 60
+            recorder.log_step(step, {"advantage": [30.0] * 4 + [1.0] * 60, "source": source})
+    shown = page(tmp_path / "run")
+    assert any("source = <script>alert(1)</script>" in text for text in shown.texts)
+    assert not any(text.startswith("alert") for text in shown.scripts)
+
+
 def test_an_empty_run_makes_a_page(tmp_path: Path, record: Any) -> None:
     assert "no step is complete yet" in " ".join(page(record(tmp_path / "run", [])).texts)

@@ -1,0 +1,55 @@
+"""The command ``mmhealth audit``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmhealth.cli.options import AuditFormat, PolicyPath, RunPaths, usage_error, write
+
+STDOUT = Path("-")
+
+
+def audit(
+    runs: RunPaths,
+    *,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="F", help="Write a page that needs no network.")
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="F|-", help="Write JSON; - prints it instead of the text."),
+    ] = None,
+    format: Annotated[
+        AuditFormat | None,
+        typer.Option("--format", help="What to print. Default: text.", show_default=False),
+    ] = None,
+    policy: PolicyPath = None,
+) -> None:
+    """Say what happened in runs, why, and what to do about it."""
+    from rich.console import Console
+
+    from mmhealth import report
+    from mmhealth.health import Monitor, load_policy
+    from mmhealth.report.html import render_html
+    from mmhealth.report.progress import track
+
+    printed = [name for name, path in (("--html", html), ("--json", json)) if path == STDOUT]
+    printed += ["--format"] if format is not None else []
+    if len(printed) > 1:
+        raise usage_error(f"{' and '.join(printed)} both print to stdout: give one of them a file")
+    rules = load_policy(policy)
+    result = report.audit_runs([Monitor(path, rules) for path in track(runs, "reading")])
+    if html is not None:
+        write(html, render_html(result), "--html")
+    if json is not None:
+        write(json, report.dump_json(report.audit_as_dict(result)), "--json")
+    match format:
+        case AuditFormat.JSON:
+            write(STDOUT, report.dump_json(report.audit_as_dict(result)), "")
+        case AuditFormat.MARKDOWN:
+            write(STDOUT, report.render_markdown(result), "")
+        case AuditFormat.HTML:
+            write(STDOUT, render_html(result), "")
+        case _ if not printed or format is AuditFormat.TEXT:
+            report.print_audit(result, Console())

@@ -1,0 +1,135 @@
+"""Evidence of faults of the machinery: values not finite, and resumes that lost a state."""
+
+import numpy as np
+import polars as pl
+
+from mmhealth.health.diagnosis.record import Array, Record
+from mmhealth.health.diagnosis.sign import Sign
+from mmhealth.health.rows import Missing
+
+NEAR = 2
+"""Steps on either side of a restart whose means are compared."""
+SIDE = 2 * NEAR
+"""Steps on either side that are looked at: those next to it, and as many for the trend."""
+JUMP = 4.0
+"""Standard errors by which a metric is to jump at a restart."""
+JUMPING = 3
+"""Metrics that are to jump by that much together."""
+COURSES = (
+    "reward",
+    "success_rate",
+    "entropy",
+    "strategic_entropy",
+    "violated_share",
+    "stuck_share",
+    "solved_group_share",
+)
+"""Metrics of the timeline that describe what the policy is, and none of the update."""
+MEANS = ("turns", "length", "subagents", "tool_calls")
+"""The same of the trajectories, beside the reward components."""
+_FIRST_COLUMNS = ("reward", "advantage", "log_weight", "weight_used", "grad_norm", "entropy")
+
+
+def nonfinite(record: Record) -> Sign:
+    """NaN or infinities in what is logged."""
+    counts = record.frame["nonfinite"].fill_null(0).to_numpy()
+    if not counts.any():
+        return Sign(0.0)
+    bad = np.flatnonzero(counts)
+    first = int(record.steps[bad[0]])
+    columns = [name for name in _FIRST_COLUMNS if _has_nonfinite(record, first, name)]
+    named = f"; the columns are {', '.join(columns)}" if columns else ""
+    evidence = [
+        f"step {first}: {int(counts[bad[0]])} values are NaN or infinite{named}",
+        f"{bad.size} of {len(record)} steps hold such values",
+    ]
+    if bad[-1] == len(record) - 1:
+        evidence.append("the log ends in such a step")
+    return Sign(10.0, first, tuple(evidence))
+
+
+def resume_fault(record: Record) -> Sign:
+    """What the policy does jumps where an attempt ends and the next begins."""
+    attempts = record.frame["attempt"].to_numpy()
+    boundaries = np.flatnonzero(np.diff(attempts)) + 1
+    if not boundaries.size:
+        return Sign(0.0, evidence=("the run was never restarted",))
+    courses = _courses(record)
+    best = Sign(0.0, evidence=("restarts left no mark in what the policy does",))
+    for at in boundaries:
+        found = _at(record, courses, int(at))
+        if found is not None and found.strength > best.strength:
+            best = found
+    return best
+
+
+def _at(record: Record, courses: dict[str, Array], at: int) -> Sign | None:
+    """The sign of one restart, whose first step is row ``at``."""
+    if at < SIDE or at + SIDE > len(record):
+        return None
+    jumps = {name: jump(values, at) for name, values in courses.items()}
+    known = {name: value for name, value in jumps.items() if not np.isnan(value)}
+    if len(known) < JUMPING:
+        raise Missing("too few courses are logged to tell a jump at a restart")
+    ranked = sorted(known, key=lambda name: -known[name])
+    strength = known[ranked[JUMPING - 1]] / JUMP
+    step = int(record.steps[at])
+    evidence = [f"a new attempt begins at step {step}"]
+    for name in ranked[:JUMPING]:
+        before, after = _sides(courses[name], at)
+        evidence.append(
+            f"{name} goes from {before:.3g} to {after:.3g} there, {known[name]:.1f} times what "
+            "chance and trend make of such a difference elsewhere in the run"
+        )
+    return Sign(strength, step, tuple(evidence))
+
+
+def jump(values: Array, at: int) -> float:
+    """Jump between rows ``at - 1`` and ``at`` beyond the trend, in units of the run's own jumps.
+
+    Compared are the means of `NEAR` rows on either side, less the mean of what they change by over
+    the `NEAR` rows before and behind; the unit is the root mean square of the same at all rows
+    that are not near. NaN where too few of them are known.
+    """
+    found = np.full(values.size, np.nan)
+    for row in range(SIDE, values.size - SIDE + 1):
+        parts = values[row - SIDE : row + SIDE].reshape(4, NEAR).mean(1)
+        found[row] = (parts[2] - parts[1]) - ((parts[1] - parts[0]) + (parts[3] - parts[2])) / 2
+    others = found.copy()
+    others[max(at - SIDE, 0) : at + SIDE + 1] = np.nan
+    others = others[np.isfinite(others)]
+    if others.size < SIDE or np.isnan(found[at]):
+        return float("nan")
+    scale = float(np.sqrt(np.mean(others**2)))
+    if scale == 0.0:
+        return 0.0 if found[at] == 0.0 else float("inf")
+    return float(abs(found[at]) / scale)
+
+
+def _sides(values: Array, row: int) -> tuple[float, float]:
+    return float(np.mean(values[row - NEAR : row])), float(np.mean(values[row : row + NEAR]))
+
+
+def _courses(record: Record) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    for name in COURSES:
+        try:
+            found[name] = record.metric(name)
+        except Missing:
+            continue
+    components = [name for name in record.sampled.columns if name.startswith("reward_")]
+    for name in (*MEANS, *components):
+        try:
+            found[name] = record.mean(name)
+        except Missing:
+            continue
+    return {name: values for name, values in found.items() if np.nanstd(values) > 0}
+
+
+def _has_nonfinite(record: Record, step: int, column: str) -> bool:
+    for frame in (record.run.trajectories, record.run.updates):
+        if column in frame.columns:
+            values = frame.filter(pl.col("step") == step)[column].drop_nulls().cast(pl.Float64)
+            if not values.is_finite().all():
+                return True
+    return False

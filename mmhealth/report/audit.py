@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmhealth.health import Alert, Monitor, Policy, Verdict, judge_run
 from mmhealth.health.alerts import RuleState
+from mmhealth.health.diagnosis import Diagnosis, diagnose
 from mmhealth.health.forecast import Forecast, forecast_run
 from mmhealth.health.verdict import VerdictName
 from mmhealth.report.evidence import StepEvidence, gather_evidence
@@ -52,6 +53,11 @@ class RunAudit:
     def evidence(self) -> tuple[StepEvidence, ...]:
         """Blame and what-if at the steps that matter; looked for when first asked for."""
         return gather_evidence(self.monitor)
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis:
+        """The failure mode that the log as a whole speaks for; looked for when first asked for."""
+        return diagnose(self.monitor)
 
     @property
     def standing(self) -> list[Alert]:

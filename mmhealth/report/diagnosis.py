@@ -21,6 +21,12 @@ def diagnosis_as_dict(found: Diagnosis, run: Run) -> dict[str, Any]:
         "schema": SCHEMA,
         "mmhealth": __version__,
         "run": {"id": run.id, "name": run.name, "path": str(run.path)},
+    } | findings_as_dict(found)
+
+
+def findings_as_dict(found: Diagnosis) -> dict[str, Any]:
+    """The same without the run: a part of the audit as JSON."""
+    return {
         "outcome": found.outcome,
         "why": found.why,
         "findings": [_finding(item) for item in found.findings],

@@ -11,6 +11,7 @@ from mmhealth.report.audit import Audit, RunAudit
 from mmhealth.report.baseline import Against
 from mmhealth.report.conditions import describe_condition, describe_exceptions, describe_recovery
 from mmhealth.report.dataloss import describe_data
+from mmhealth.report.diagnosis import findings_as_dict
 from mmhealth.report.evidence_json import evidence_as_dict
 from mmhealth.report.gate import Gate, RunDecision
 from mmhealth.report.heldout import HeldOut
@@ -110,6 +111,7 @@ def _run(run: RunAudit) -> dict[str, Any]:
         "alerts": [alert.as_dict() for alert in run.alerts],
         "forecasts": [forecast.as_dict() for forecast in run.forecasts],
         "failure_modes": [asdict(mode) for mode in run.verdict.failure_modes],
+        "diagnosis": findings_as_dict(run.diagnosis),
         "evidence": [evidence_as_dict(found) for found in run.evidence],
         "held_out": _held_out(run.held_out),
         "data": _data(run.status),

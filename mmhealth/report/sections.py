@@ -19,6 +19,7 @@ from mmhealth.report.blocks import (
 )
 from mmhealth.report.data_sections import horizon_section, metric_section, quality_section
 from mmhealth.report.dataloss import describe_reading
+from mmhealth.report.diagnosis_section import diagnosis_section
 from mmhealth.report.evidence_sections import blame_section, what_if_section
 from mmhealth.report.intervals import describe_intervals
 from mmhealth.report.summary import summarise
@@ -33,8 +34,9 @@ def summary_blocks(run: RunAudit) -> tuple[Block, ...]:
 
 
 def run_sections(run: RunAudit) -> list[Section]:
-    """All about one run. A diagnosis is one more section, above the failure modes."""
+    """All about one run."""
     found = (
+        diagnosis_section(run),
         _alerts(run),
         _failure_modes(run),
         _forecasts(run),

@@ -14,6 +14,7 @@ from mmhealth.health.forecast import Forecast
 from mmhealth.health.whatif import Answer, WhatIf
 from mmhealth.report.audit import RunAudit
 from mmhealth.report.dataloss import describe_data
+from mmhealth.report.diagnosis_section import name_finding
 from mmhealth.report.evidence import StepEvidence, basis_of, leading_alert
 from mmhealth.report.words import capital, listed, name_metric, percent, show_value
 
@@ -29,7 +30,7 @@ class Summary:
     finding: str
     """The verdict, its failure mode, since when, and its number against the threshold."""
     why: str
-    """What is behind it as far as the log tells. A diagnosis belongs here, before blame."""
+    """What is behind it as far as the log tells: the diagnosis, then blame."""
     action: str
     """What to do."""
 
@@ -56,7 +57,7 @@ def _sick(run: RunAudit, alert: Alert) -> Summary:
     action = " ".join(filter(None, (alert.fix or NO_FIX, cure)))
     if alert.state != "firing":
         action = f"Nothing fires now; should it come back: {action}"
-    why = _why(alert, at_alert)
+    why = " ".join((*_diagnosis(run), _why(alert, at_alert)))
     return Summary(_sentences(_finding(run, alert, rule), _others(run, alert)), why, action)
 
 
@@ -99,6 +100,12 @@ def _others(run: RunAudit, alert: Alert) -> list[str]:
         others = "1 other rule fires" if len(names) == 1 else f"{len(names)} other rules fire"
         found.append(f"{others} too: {listed(names)}.")
     return found + _losses(run)
+
+
+def _diagnosis(run: RunAudit) -> Iterable[str]:
+    """The first guess with its strongest evidence; nothing where there is none."""
+    first = run.diagnosis.first
+    return () if first is None else (f"{name_finding(first)}: {first.evidence[0]}.",)
 
 
 def _why(alert: Alert, evidence: StepEvidence | None) -> str:

@@ -12,6 +12,7 @@ from mmhealth.health.alerts import SEVERITIES
 from mmhealth.health.heldout import matrix_rows
 from mmhealth.report.audit import Audit, RunAudit
 from mmhealth.report.dataloss import describe_data, describe_reading
+from mmhealth.report.diagnosis_section import describe_outcome, name_finding
 from mmhealth.report.heldout import HeldOut
 from mmhealth.report.horizons import Horizons
 from mmhealth.report.indent import indent
@@ -61,6 +62,8 @@ class _RunReport:
         if intervals := describe_intervals(run):
             yield _heading("Intervals demanded")
             yield from (indent(Text(sentence)) for sentence in intervals)
+        yield _heading("Diagnosis")
+        yield indent(Text("\n".join(_diagnosis(run))))
         yield from _failure_modes(run)
         yield _heading("Held-out success")
         yield indent(Text("\n".join(describe_held_out(run.held_out))))
@@ -125,6 +128,14 @@ def _forecasts(run: RunAudit) -> Iterable[RenderableType]:
 
 def _gravest_first(alert: Alert) -> tuple[bool, int, int]:
     return (alert.state != "firing", -SEVERITIES.index(alert.severity), alert.step)
+
+
+def _diagnosis(run: RunAudit) -> list[str]:
+    """The failure modes found, one a line; mmhealth diagnose says more."""
+    found = run.diagnosis
+    if found.first is None:
+        return [describe_outcome(found)]
+    return [f"{name_finding(item)}: {item.evidence[0]}" for item in found.findings]
 
 
 def _failure_modes(run: RunAudit) -> Iterable[RenderableType]:

@@ -22,7 +22,8 @@ def test_verdict_and_sentences_come_first_then_the_evidence(
     assert heads[:3] == ["mmhealth audit: critical", "healthy: healthy", "collapsing: critical"]
     own = heads[heads.index("collapsing in detail") :]
     assert own == [
-        "collapsing in detail", "Courses", "Alerts", "Failure modes and fixes", "Who is to blame",
+        "collapsing in detail", "Courses", "Diagnosis", "Alerts", "Failure modes and fixes",
+        "Who is to blame",
         "What would have helped", "Held-out success", "Data quality", "Metrics",
         "Thresholds used, and why",
     ]  # fmt: skip

@@ -117,7 +117,8 @@ def _cost_of_violation(record: Record) -> float:
     keys = ["step", "group_id"]
     numbers = _numbers(frame, keys, "reward", "violated", *components)
     centred = numbers.select(
-        pl.col(name) - pl.col(name).mean().over(keys) for name in ("reward", "violated", *components)
+        pl.col(name) - pl.col(name).mean().over(keys)
+        for name in ("reward", "violated", *components)
     ).to_numpy()
     if not len(centred) or not (centred.std(0)[:2] > 0).all():
         return float("nan")

@@ -1,9 +1,11 @@
 """Evidence of faults of the machinery: values not finite, and resumes that lost a state."""
 
+import math
+
 import numpy as np
 import polars as pl
 
-from mmhealth.health.diagnosis.record import Array, Record
+from mmhealth.health.diagnosis.record import Array, Record, known_mean
 from mmhealth.health.diagnosis.sign import Sign
 from mmhealth.health.rows import Missing
 
@@ -14,7 +16,7 @@ SIDE = 2 * NEAR
 JUMP = 4.0
 """Standard errors by which a metric is to jump at a restart."""
 JUMPING = 3
-"""Metrics that are to jump by that much together."""
+"""Metrics that are to jump by that much together, each towards where the run began."""
 COURSES = (
     "reward",
     "success_rate",
@@ -24,9 +26,9 @@ COURSES = (
     "stuck_share",
     "solved_group_share",
 )
-"""Metrics of the timeline that describe what the policy is, and none of the update."""
-MEANS = ("turns", "length", "subagents", "tool_calls")
-"""The same of the trajectories, beside the reward components."""
+"""Metrics of the timeline that describe what the policy is; the reward components come to them."""
+POLICY = ("entropy", "strategic_entropy")
+"""Those that rewards and prompts do not change at once: where logged, one of them has to jump."""
 _FIRST_COLUMNS = ("reward", "advantage", "log_weight", "weight_used", "grad_norm", "entropy")
 
 
@@ -49,7 +51,7 @@ def nonfinite(record: Record) -> Sign:
 
 
 def resume_fault(record: Record) -> Sign:
-    """What the policy does jumps where an attempt ends and the next begins."""
+    """What the policy does goes back at once where an attempt ends and the next begins."""
     attempts = record.frame["attempt"].to_numpy()
     boundaries = np.flatnonzero(np.diff(attempts)) + 1
     if not boundaries.size:
@@ -67,19 +69,25 @@ def _at(record: Record, courses: dict[str, Array], at: int) -> Sign | None:
     """The sign of one restart, whose first step is row ``at``."""
     if at < SIDE or at + SIDE > len(record):
         return None
-    jumps = {name: jump(values, at) for name, values in courses.items()}
-    known = {name: value for name, value in jumps.items() if not np.isnan(value)}
+    known: dict[str, float] = {}
+    for name, values in courses.items():
+        before, after = _sides(values, at)
+        size = jump(values, at)
+        if not np.isnan(size):
+            is_back = (after - before) * (known_mean(values[:SIDE]) - before) > 0
+            known[name] = size if is_back else 0.0
     if len(known) < JUMPING:
         raise Missing("too few courses are logged to tell a jump at a restart")
     ranked = sorted(known, key=lambda name: -known[name])
-    strength = known[ranked[JUMPING - 1]] / JUMP
+    own = [known[name] for name in POLICY if name in known]
+    strength = min(known[ranked[JUMPING - 1]], max(own, default=math.inf)) / JUMP
     step = int(record.steps[at])
     evidence = [f"a new attempt begins at step {step}"]
     for name in ranked[:JUMPING]:
         before, after = _sides(courses[name], at)
         evidence.append(
-            f"{name} goes from {before:.3g} to {after:.3g} there, {known[name]:.1f} times what "
-            "chance and trend make of such a difference elsewhere in the run"
+            f"{name} goes back from {before:.3g} to {after:.3g} there, {known[name]:.1f} times "
+            "what the run changes by elsewhere, its trend set aside"
         )
     return Sign(strength, step, tuple(evidence))
 
@@ -118,7 +126,7 @@ def _courses(record: Record) -> dict[str, Array]:
         except Missing:
             continue
     components = [name for name in record.sampled.columns if name.startswith("reward_")]
-    for name in (*MEANS, *components):
+    for name in components:
         try:
             found[name] = record.mean(name)
         except Missing:

@@ -69,6 +69,18 @@ def test_a_retreat_that_nothing_punishes_is_none(course):
     assert "serial collapse" not in modes(diagnose(course(flees(0.0))))
 
 
+def test_work_that_a_violation_spoils_is_no_fear_of_it(course):
+    """A component pays less where a constraint is violated; the violation itself costs nothing."""
+
+    def spoils(batch):
+        flees(0.0)(batch)
+        lost = 0.6 * batch.columns["violated"]
+        batch.columns["reward_verifiable"] = batch.columns["reward_verifiable"] - lost
+        batch.columns["reward"] = batch.columns["reward"] - lost / 2
+
+    assert "serial collapse" not in modes(diagnose(course(spoils)))
+
+
 def needless(batch):
     """Success asks for no sub-agent, and every one is paid for."""
     rows = len(batch.grad_norm)
@@ -102,6 +114,18 @@ def test_a_gamed_component_rises_as_success_falls(course):
     assert first.mode == "reward-component divergence"
     assert first.evidence[0].startswith("success falls")
     assert "reward_preference" in first.evidence[1] or "reward goes" in first.evidence[1]
+
+
+def test_a_component_that_stops_telling_success_is_divergence_before_success_falls(course):
+    def flattered(batch):
+        if batch.done > 0.5:
+            rows = len(batch.grad_norm)
+            batch.columns["reward_preference"] = 2.0 + 0.1 * batch.rng.normal(size=rows)
+            batch.columns["reward"] = batch.columns["reward"] + 1.0
+
+    first = diagnose(course(flattered)).first
+    assert first.mode == "reward-component divergence"
+    assert first.evidence[0].startswith("within groups reward_preference and success correlate")
 
 
 def test_success_that_falls_with_its_reward_is_no_divergence(course):

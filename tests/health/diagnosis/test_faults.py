@@ -76,3 +76,22 @@ def test_few_steps_are_insufficient(course):
     found = diagnose(course(steps=4))
     assert found.outcome == "insufficient data"
     assert found.first is None
+
+
+def test_rewards_that_are_redefined_at_a_restart_are_no_lost_state(course):
+    def redefined(batch):
+        if batch.step >= AT:
+            for name in ("reward", "reward_verifiable", "reward_preference"):
+                batch.columns[name] = batch.columns[name] - 0.5
+
+    assert "resume fault" not in modes(diagnose(course(redefined, restarts=[AT])))
+
+
+def test_a_restart_that_leaps_ahead_is_no_lost_state(course):
+    def leaps(batch):
+        if batch.step >= AT:
+            batch.columns["reward_verifiable"] += 0.3
+            batch.columns["entropy"] -= 0.3
+            batch.columns["strategic_entropy"] -= 0.3
+
+    assert "resume fault" not in modes(diagnose(course(leaps, restarts=[AT])))

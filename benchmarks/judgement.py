@@ -25,6 +25,7 @@ from tables import DOCS, machine, markdown_table
 from mmhealth.health import default_policy
 from mmhealth.health.calibration import Course, Score, calibrate, play, score
 from mmhealth.health.rules import Rule
+from mmhealth.health.verdict import ON_THE_DATA
 
 TARGET = 1 / 1000
 BESIDE_FLEET = 10
@@ -43,11 +44,12 @@ HEADER = ["", "sees", "share (95 %)", "median lead", "never learned: alert at", 
 
 
 def packs() -> dict[str, Pack]:
-    """Rules that are judged together, by name."""
-    rules = default_policy().rules
+    """Rules that are judged together, by name; those on the data themselves always have data, and
+    would make a step at which no other can fire a step without false alarm."""
+    rules = tuple(rule for rule in default_policy().rules if rule.metric not in ON_THE_DATA)
     return {
         "default policy, critical rules": tuple(r for r in rules if r.severity == "critical"),
-        "default policy, all rules": tuple(r for r in rules if r.metric != "data_gap"),
+        "default policy, all rules": rules,
         "naive: ess_signal < 0.2": NAIVE,
         "verl's documented ESS < 0.3": VERL,
         "closest peer's high findings": PEER,
@@ -121,6 +123,7 @@ def _score(counts: Sequence[tuple[int, int, int]]) -> Score:
         detected=0,
         leads=(),
         told_at=(),
+        warning_steps=0,
         healthy_runs=len(judged),
         healthy_steps=sum(steps for _, steps, _ in judged),
         false_alarms=tuple(alarms for alarms, _, _ in judged),
@@ -177,20 +180,53 @@ def goals(judged: Sequence[Course], streams: Mapping[str, Mapping[str, Score]]) 
     """What was to be reached, and what was."""
     name, critical = next(iter(packs().items()))
     whole = score(critical, judged)
+    onset = score(critical, [c for c in judged if c.harm.kind != "never"])
+    never = score(critical, [c for c in judged if c.harm.kind == "never"])
     led = score(critical, [course for course in judged if course.family in ("1", "2")])
     healthy = together(s for kind, s in streams[name].items() if kind not in LOW_ESS)
-    assert whole.detection is not None
-    assert healthy.false_per_1000_upper is not None
-    assert healthy.runs_with_false_alarms is not None
-    upper, share = healthy.false_per_1000_upper, healthy.runs_with_false_alarms[2]
+    low = together(s for kind, s in streams[name].items() if kind in LOW_ESS)
+    borderline = [course for course in judged if course.harm.kind == "borderline"]
+    alarmed = sum(bool(play(critical, course.steps).alarms) for course in borderline)
     rows = [
-        ["detection", ">= 95 %", f"{whole.detection[0]:.0%}", whole.detection[0] >= 0.95],
-        ["median lead, I and II", ">= 20 steps", f"{led.lead:g}", (led.lead or 0) >= 20],
-        ["false alarms per 1,000 steps, 95 % bound", "<= 1", f"{upper:.2g}", upper <= 1],
-        ["healthy streams with any, 95 % bound", "<= 2 %", f"{share:.1%}", share <= 0.02],
+        _seen("harms seen, all", whole, ">= 95 %"),
+        _seen("of these stalls and regressions", onset, ""),
+        _seen("of these runs that never learned", never, ""),
+        _lead(led),
+        *_false("healthy streams", healthy),
+        *_false("healthy runs of the fleet", whole),
+        *_false("streams whose true ESS is low without harm", low),
+        ["borderline runs with a critical alert", "", f"{alarmed} of {len(borderline)}", ""],
     ]
-    table = [[*map(str, row[:3]), "reached" if row[3] else "**not reached**"] for row in rows]
-    return markdown_table(["of the critical rules together", "goal", "figure", ""], table)
+    return markdown_table(["of the critical rules together", "goal", "figure", ""], rows)
+
+
+def _reached(is_reached: bool) -> str:
+    return "reached" if is_reached else "**not reached**"
+
+
+def _seen(what: str, found: Score, goal: str) -> list[str]:
+    assert found.detection is not None
+    share, low, high = found.detection
+    figure = f"{found.detected} of {found.sick}: {share:.0%} ({low:.0%} to {high:.0%})"
+    return [what, goal, figure, _reached(share >= 0.95) if goal else ""]
+
+
+def _lead(found: Score) -> list[str]:
+    steps = ", ".join(map(str, found.leads))
+    figure = f"{found.lead:g} (of {len(found.leads)} that were seen: {steps})"
+    return ["median lead, I and II", ">= 20 steps", figure, _reached((found.lead or 0) >= 20)]
+
+
+def _false(where: str, found: Score) -> list[list[str]]:
+    upper, runs = found.false_per_1000_upper, found.runs_with_false_alarms
+    assert upper is not None
+    assert runs is not None
+    rate = f"{found.false_per_1000:.2g} (at most {upper:.2g})"
+    share = f"{runs[0]:.1%} (at most {runs[2]:.1%})"
+    return [
+        [f"false alarms per 1,000 steps, {where}", "<= 1", rate, _reached(upper <= 1)],
+        [f"{where} with any", "<= 2 %", share, _reached(runs[2] <= 0.02)],
+    ]
 
 
 def page(
@@ -221,6 +257,8 @@ def page(
         "median of the choosing runs; what ends below that without a stall is borderline. "
         "Borderline runs count as neither.",
         labels(judged),
+        "Intervals of shares are Clopper-Pearson's (95 %) and take runs for independent; runs of "
+        "one arm are much alike, so they are too short.",
         "*Sees*: an alert stands when the harm comes; for a run that never learned, when its "
         "evaluations can first tell so. *Lead*: steps from the alert to the stall or regression. "
         "*False*: alarms per 1,000 steps of healthy runs at which one could fire, with a "
@@ -231,14 +269,20 @@ def page(
         "### Rule by rule",
         "Runs that log nothing for a rule are left out.",
         markdown_table(HEADER, by_rule),
-        "### A world that thresholds have not seen",
+        "### Thresholds moved without the world they are judged on",
         "Critical rules whose thresholds `mmhealth calibrate` chose on the choosing runs of all "
-        f"*other* worlds and {BESIDE_FLEET} choosing streams.",
+        f"*other* worlds and {BESIDE_FLEET} choosing streams. Which rules there are, their "
+        "persistence, and the thresholds of drifts were settled with all worlds in view.",
         markdown_table(HEADER, left_out(chosen, judged)),
         "## Synthetic streams",
         f"{len(JUDGING_STREAMS):,} streams of 500 steps with 16 to 64 trajectories each. The bound "
         "of a rate is one-sided 95 %, the larger of the exact Poisson one and that of a bootstrap "
-        "over streams; that of a share is the upper end of its Clopper-Pearson interval (95 %).",
+        "over streams; that of a share is the upper end of its Clopper-Pearson interval (95 %). "
+        "Streams and steps with fewer rows than `min_rows` (32) are no data, and are left out. "
+        "The streams say nothing of `stuck_choices`, `settled_while_failing`, `retreat` and "
+        "`weight_tail`: choices never settle in them, few trajectories are serial, and there are "
+        "fewer than 100 rows. The peer's floor of 1 nat is one for language models; policies of "
+        "the fleet start at 1.1 to 1.8.",
         *stream_tables(streams),
     ]
     return "\n\n".join(parts) + "\n"

@@ -18,6 +18,7 @@ PEER = (
         metric="entropy",
         below_baseline=0.5,
         baseline_steps=30,
+        mean_of=30,
         severity="critical",
     ),
     Rule(
@@ -27,10 +28,11 @@ PEER = (
         mean_of=20,
         severity="critical",
     ),
-    Rule(name="peer_kl_cap", metric="kl_ref", above=0.3, severity="critical"),
+    Rule(name="peer_kl_cap", metric="kl_ref", above=0.3, mean_of=20, severity="critical"),
 )
 """Heuristics of severity "high" in microsoft/post-training-toolkit (commits bc1e15f and 604ca4d)
-for GRPO that our columns can tell: mean entropy of 30 steps below 1 nat; entropy below half of its
-first 30 steps; reward deviation within groups below 0.01 over 20 steps, re-stated as all groups
-dead; KL to the reference above 0.3. Those on reward variance, output length, refusal rate and
-embedding drift have no counterpart here."""
+for GRPO that our columns can tell: mean entropy of 30 steps below 1 nat; that mean below half of
+that of the first 30; reward deviation within groups below 0.01 over 20 steps, re-stated as all
+groups dead; KL to the reference above 0.3 over 20 steps. They also wait for the 30th to 60th step,
+which a rule cannot say. Those on reward variance, output length, refusal rate and embedding drift
+have no counterpart here."""

@@ -18,6 +18,7 @@ def regression_step(
     episodes: ArrayLike,
     window: int = 15,
     drop: float = 0.05,
+    *,
     lasting: bool = False,
 ) -> int | None:
     """First step from which mean held-out success lies ``drop`` or more below its best, and stays.
@@ -30,7 +31,7 @@ def regression_step(
     ``drop`` and z standard errors of the difference of two proportions. Every window is compared
     with the best of many, so z is the normal quantile at 0.01 over the number of pairs of windows
     that do not overlap (Bonferroni): 3.6 for 100 steps, 4.4 for 1,000. With ``lasting`` only a fall
-    counts that is still there, as deep, at the last step.
+    counts after which no M comes within ``drop`` of P(t) again.
 
     None when no step is such, or fewer than 3 windows of steps are there. Raises
     EstimatorInputError for empty or non-finite input, steps that are not whole, counts that no
@@ -58,10 +59,9 @@ def regression_step(
         if not past.any():
             continue
         best = int(np.flatnonzero(past)[np.argmax(rate[past])])
-        near = (points >= points[at]) & (points <= points[at] + window)
-        if lasting:
-            near[-1] = True
-        ahead = np.flatnonzero(near)
+        if lasting and (rate[best] - rate[at:] < drop).any():
+            continue
+        ahead = np.flatnonzero((points >= points[at]) & (points <= points[at] + window))
         fall = rate[best] - rate[ahead]
         if (fall >= np.maximum(drop, sigmas * _error(rate, size, best, ahead))).all():
             return int(points[at])

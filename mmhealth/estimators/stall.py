@@ -19,7 +19,8 @@ def stall_step(
     window: int = 15,
     ahead: int = 40,
     delta: float = 0.02,
-    end_gain: float | None = None,
+    *,
+    later_gain: float | None = None,
 ) -> int | None:
     """First step after which mean held-out success improves by less than `delta`, or None.
 
@@ -32,13 +33,13 @@ def stall_step(
     - `ahead` steps remain: t + ahead <= last step, and
     - M(t + ahead) exists: at least one evaluation lies in its window.
 
-    With ``end_gain`` only a stall that lasts counts: at the last step the trailing mean exceeds
-    M(t) by less than this. A plateau that success leaves later is none then.
+    With ``later_gain`` only a stall that lasts counts: no trailing mean at an evaluated step after
+    t + ahead exceeds M(t) by as much. A plateau that success leaves later is none then.
 
     None when no such t stalls, and when there is no such t: with fewer than window + ahead steps
     the stall is undefined. Success that stays at its ceiling stalls too.
     Raises EstimatorInputError for empty or non-finite input, steps that are not whole, lengths that
-    differ, a window or ahead below 1, or a delta or end_gain that is not finite.
+    differ, a window or ahead below 1, or a delta or later_gain that is not finite.
     """
     when = finite_vector(steps, "steps")
     level = finite_vector(success, "success")
@@ -47,16 +48,18 @@ def stall_step(
         raise EstimatorInputError("steps: expected whole numbers")
     if as_count(window, "window") < 1 or as_count(ahead, "ahead") < 1:
         raise EstimatorInputError("window and ahead: must be at least one step")
-    for name, gain in (("delta", delta), ("end_gain", end_gain)):
+    for name, gain in (("delta", delta), ("later_gain", later_gain)):
         if gain is not None and not math.isfinite(gain):
             raise EstimatorInputError(f"{name}: {gain} is not finite")
     order = np.argsort(when, kind="stable")
     when, level = when[order], level[order]
-    end = _trailing_mean(when, level, when[-1], window)
+    points = np.unique(when)
+    means = np.array([_trailing_mean(when, level, point, window) for point in points])
     for step in _judged(when, window, ahead):
         now = _trailing_mean(when, level, step, window)
         later = _trailing_mean(when, level, step + ahead, window)
-        lasts = end_gain is None or end - now < end_gain - _TIE
+        after = means[points > step + ahead]
+        lasts = later_gain is None or not (after - now >= later_gain - _TIE).any()
         if later - now < delta - _TIE and lasts:
             return int(step)
     return None

@@ -103,9 +103,10 @@ class RuleTrack:
         fired.append(self.current)
 
     def _while_firing(self, judgement: Judgement, alert: Alert, step: StepMetrics) -> None:
-        if judgement.value is not None and self.rule.is_worse(judgement.value, alert.worst):
-            alert.worst = judgement.value
         recovered = judgement.reading in ("recovered", "solved")
+        value = None if judgement.reading == "recovered" else judgement.value
+        if value is not None and self.rule.is_worse(value, alert.worst):
+            alert.worst = value
         if judgement.reading != "no data":
             self.recovered = self.recovered + 1 if recovered else 0
         if self.recovered >= self.rule.recover_steps:

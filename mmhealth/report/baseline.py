@@ -9,7 +9,7 @@ import polars as pl
 from mmhealth.estimators import difference_interval
 from mmhealth.health import Policy, Rule, Timeline
 from mmhealth.health.demand import interval_of_mean
-from mmhealth.health.solved import is_solved
+from mmhealth.health.solved import is_failing, is_solved
 from mmhealth.report.audit import RunAudit
 from mmhealth.report.dataloss import describe_data, is_damaged
 from mmhealth.report.samesteps import (
@@ -170,6 +170,8 @@ class _Question:
         theirs = values_at(baseline, self.metric, steps)
         if not is_enough(len(theirs), len(steps)):
             return []
+        if all(rule.while_failing for rule in self.rules) and (check := self._fails(run, steps)):
+            return [check]
         if self._excuses and is_enough(len(_solved(run, steps)), len(steps)):
             return [Check(self.metric, "holds", f"{self.metric}: the run has solved its task")]
         ours = values_at(run, self.metric, steps)
@@ -220,6 +222,17 @@ class _Question:
     @property
     def _excuses(self) -> bool:
         return all(rule.excuse_solved for rule in self.rules)
+
+    def _fails(self, run: pl.DataFrame, steps: list[int]) -> Check | None:
+        """What spares the comparison for rules that ask for prompts that fail; None: nothing."""
+        known = values_at(run, "failed_group_share", steps)
+        if not is_enough(len(known), len(steps)):
+            return self._insufficient("failed_group_share, which its rules ask for, is not known")
+        if is_enough(
+            sum(is_failing({"failed_group_share": v}) for v in known.values()), len(steps)
+        ):
+            return None
+        return Check(self.metric, "holds", f"{self.metric}: most prompts of the run do not fail")
 
     def _insufficient(self, why: str) -> Check:
         return Check(self.metric, "insufficient", f"{self.metric}: {why}")

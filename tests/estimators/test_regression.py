@@ -37,8 +37,10 @@ def by_hand(steps, won, of, window=15, drop=0.05, lasting=False):
             error = (pooled * (1 - pooled) * (1 / size + 1 / n)) ** 0.5
             return best - here >= max(drop, sigmas * error)
 
-        near = {u for u in steps if t <= u <= t + window} | ({last} if lasting else set())
-        if all(has_fallen(u) for u in near):
+        recovers = any(best - mean(u)[0] < drop for u in set(steps) if u >= t)
+        if lasting and recovers:
+            continue
+        if all(has_fallen(u) for u in set(steps) if t <= u <= t + window):
             return t
     return None
 
@@ -67,6 +69,8 @@ def test_a_fall_that_is_made_good_does_not_last():
     dip = course([0.6] * 40 + [0.4] * 40 + [0.7] * 40)
     assert regression_step(*dip) == 43
     assert regression_step(*dip, lasting=True) is None
+    twice = course([0.6] * 40 + [0.4] * 40 + [0.7] * 120 + [0.4] * 60)
+    assert regression_step(*twice, lasting=True) > 200
     fallen = course([0.6] * 40 + [0.4] * 80)
     assert regression_step(*fallen, lasting=True) == 43
 

@@ -65,7 +65,7 @@ def settling(path: Path, *, failed: int, drop: str | None = None) -> Monitor:
     """Twelve steps at full entropy, then choices settle while so many of 8 groups fail."""
     with Recorder(path, strict=True) as recorder:
         for step in range(24):
-            batch = columns(failed=failed, entropy=1.6 if step < 12 else 0.4)
+            batch = columns(failed=failed, entropy=1.6 if step < 12 else 0.25)
             batch.pop(drop or "", None)
             recorder.log_step(step, batch)
     monitor = Monitor(path)
@@ -78,7 +78,7 @@ def test_choices_that_settle_matter_where_most_groups_fail(tmp_path, failed, fir
     found = [
         a for a in settling(tmp_path, failed=failed).alerts if a.rule == "settled_while_failing"
     ]
-    assert [(alert.step, alert.severity) for alert in found] == [(14, "critical")] * fires
+    assert [(alert.step, alert.severity) for alert in found] == [(16, "critical")] * fires
 
 
 def test_without_groups_nobody_knows_whether_most_fail(tmp_path):
@@ -89,12 +89,12 @@ def test_without_groups_nobody_knows_whether_most_fail(tmp_path):
 def test_an_alert_ends_when_something_succeeds(tmp_path):
     with Recorder(tmp_path, strict=True) as recorder:
         for step in range(40):
-            entropy = 1.6 if step < 12 else 0.4
+            entropy = 1.6 if step < 12 else 0.25
             recorder.log_step(step, columns(failed=8 if step < 25 else 2, entropy=entropy))
     monitor = Monitor(tmp_path)
     monitor.poll()
     [alert] = [a for a in monitor.alerts if a.rule == "settled_while_failing"]
-    assert (alert.step, alert.resolved_step) == (14, 29)
+    assert (alert.step, alert.resolved_step) == (16, 29)
 
 
 def flags(share: float) -> np.ndarray[Any, Any]:

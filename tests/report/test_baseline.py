@@ -143,6 +143,26 @@ def test_a_run_that_has_solved_its_task_is_excused(train: Train) -> None:
     assert decision.outcome == "pass"
 
 
+def entropies(value: float) -> Callable[[Any], Any]:
+    return lambda columns: [value] * len(columns["reward"])
+
+
+@pytest.mark.parametrize(
+    ("succeeds", "reading"), [(True, "holds"), (False, "worse"), (None, "insufficient")]
+)
+def test_settled_choices_count_only_while_most_prompts_fail(
+    train: Train, succeeds: bool | None, reading: str
+) -> None:
+    def success(columns: dict[str, Any]) -> list[Any]:
+        rows = range(len(columns["reward"]))
+        return [None if succeeds is None else succeeds and row % 2 == 0 for row in rows]
+
+    known = {"success": success, "reward": lambda columns: [0.5] * len(columns["reward"])}
+    run = train("run", strategic_entropy=entropies(0.2), **known)
+    baseline = train("baseline", strategic_entropy=entropies(1.2))
+    assert check(held(run, baseline), "strategic_entropy").reading == reading
+
+
 def test_what_the_run_does_not_know_is_insufficient(train: Train, tmp_path: Path) -> None:
     run = train("run", grad_norm=nothing)
     decision = held(run, train("baseline"))

@@ -1,5 +1,6 @@
 """Whether a run came to harm, and at which step: read off held-out success alone."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,8 +21,10 @@ from mmhealth.health.solved import SOLVED_SUCCESS_RATE
 Kind = Literal["stall", "regression", "never", "borderline", "none", "unknown"]
 
 LATER_GAIN = 0.05
-"""A stall is left behind when success ends this much higher; it is one of a run that had learned
-something when success had risen this much before."""
+"""A stall is left behind when success rises this much above it later; it is one of a run that had
+learned something when success had risen this much before."""
+_CHANCE = 3.0
+"""Standard errors of the first evaluation by which success must have risen, too."""
 
 _Found = tuple[int, str]
 
@@ -46,31 +49,35 @@ class Harm:
 def find_harm(evaluations: pl.DataFrame, solved_at: float = SOLVED_SUCCESS_RATE) -> Harm:
     """Harm in ``evaluations`` as in `mmhealth.runlog.Run.evaluations`.
 
-    A stall (`mmhealth.estimators.stall_step`) is harm when success does not end `LATER_GAIN` above
-    it, and ends below ``solved_at``; what had never risen `LATER_GAIN` above its beginning has
-    *never* learned, and has no onset that could be seen coming. A regression
-    (`mmhealth.estimators.regression_step`) at any evaluation horizon is harm when it is still there
-    at the end. A stall within `AHEAD_STEPS` before a regression is that regression, seen from
+    A stall (`mmhealth.estimators.stall_step`) is harm when success never rises `LATER_GAIN` above
+    it later, and ends below ``solved_at``; what had never risen `LATER_GAIN` above its beginning
+    has *never* learned, and has no onset that could be seen coming. A regression
+    (`mmhealth.estimators.regression_step`) at any evaluation horizon is harm when success never
+    comes back. A stall within `AHEAD_STEPS` before a regression is that regression, seen from
     afar.
     """
     course = held_out_course(evaluations)
-    fall = min(_regressions(evaluations, lasting=True), default=None)
+    fall = _fall(evaluations, lasting=True)
     if course.judged_to is None and fall is None:
         return Harm("unknown", None, course.stall_reason or "")
     stall = _stall(course, solved_at, lasting=True)
-    if stall is not None and (fall is None or stall[0] + AHEAD_STEPS < fall[0]):
-        return _harm_of_stall(course, *stall)
-    if fall is not None:
-        return Harm("regression", *fall)
-    passing = _regressions(evaluations, lasting=False)
-    passing += [found] if (found := _stall(course, solved_at, lasting=False)) else []
-    if passing:
-        step, why = min(passing)
-        return Harm("borderline", step, f"{why}, and recovered")
+    first = _first(stall, fall)
+    if first is not None:
+        return _harm_of_stall(course, *first) if first is stall else Harm("regression", *first)
+    passing = _first(_stall(course, solved_at, lasting=False), _fall(evaluations, lasting=False))
+    if passing is not None:
+        return Harm("borderline", passing[0], f"{passing[1]}, and recovered")
     last = int(course.frame["step"][-1])
     if course.stall_step is None:
         return Harm("none", None, course.stall_reason or "", course.judged_to)
     return Harm("none", None, f"success reaches {solved_at:g}", last - MEAN_STEPS)
+
+
+def _first(stall: _Found | None, fall: _Found | None) -> _Found | None:
+    """Whichever came first; a stall shortly before a fall is the fall."""
+    if stall is None or (fall is not None and fall[0] <= stall[0] + AHEAD_STEPS):
+        return fall
+    return stall
 
 
 def _stall(course: HeldOutCourse, solved_at: float, *, lasting: bool) -> _Found | None:
@@ -78,29 +85,31 @@ def _stall(course: HeldOutCourse, solved_at: float, *, lasting: bool) -> _Found 
     if course.judged_to is None:
         return None
     steps, rates, means = (course.frame[name] for name in ("step", "rate", "mean"))
-    end_gain = LATER_GAIN if lasting else None
-    step = stall_step(steps, rates, MEAN_STEPS, AHEAD_STEPS, STALL_DELTA, end_gain)
+    gain = LATER_GAIN if lasting else None
+    step = stall_step(steps, rates, MEAN_STEPS, AHEAD_STEPS, STALL_DELTA, later_gain=gain)
     if step is None:
         return None
     level = float(course.frame.filter(step=step)["mean"][0])
-    if max(level, float(means[-1])) >= solved_at:
+    if level >= solved_at or (lasting and float(means[-1]) >= solved_at):
         return None
     return step, f"held-out success stalls at {level:.2f} (step {step})"
 
 
 def _harm_of_stall(course: HeldOutCourse, step: int, why: str) -> Harm:
     level = float(course.frame.filter(step=step)["mean"][0])
-    if level - float(course.frame["rate"][0]) >= LATER_GAIN:
+    first, of = float(course.frame["rate"][0]), int(course.frame["episodes"][0])
+    chance = _CHANCE * math.sqrt(level * (1 - level) / of)
+    if level - first >= max(LATER_GAIN, chance):
         return Harm("stall", step, why)
     told = step + AHEAD_STEPS
     return Harm("never", told, f"held-out success stays at {level:.2f} (seen at step {told})")
 
 
-def _regressions(evaluations: pl.DataFrame, *, lasting: bool) -> list[_Found]:
-    """The first regression at each evaluation horizon."""
+def _fall(evaluations: pl.DataFrame, *, lasting: bool) -> _Found | None:
+    """The first regression at any evaluation horizon."""
     own = own_evaluations(evaluations)
     if own.is_empty():
-        return []
+        return None
     found: list[_Found] = []
     parts = own.sort("eval_horizon", "step").partition_by("eval_horizon", as_dict=True)
     for (horizon,), part in parts.items():
@@ -112,4 +121,4 @@ def _regressions(evaluations: pl.DataFrame, *, lasting: bool) -> list[_Found]:
         if step is not None:
             at = "" if horizon is None else f" at horizon {horizon}"
             found.append((step, f"held-out success{at} falls back (step {step})"))
-    return found
+    return min(found, default=None)

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import MISSING, fields
+from statistics import median
 
 from mmhealth.health.calibration.scores import Score
 from mmhealth.health.calibration.thresholds import Calibration, Choice
@@ -52,6 +53,9 @@ def describe(score: Score) -> str:
         parts.append("no sick run has data for it")
     if score.lead is not None:
         parts.append(f"median lead {score.lead:g} steps ({score.leads[0]} to {score.leads[-1]})")
+    if score.told_at:
+        steps = f"step {median(score.told_at):g} ({score.told_at[0]} to {score.told_at[-1]})"
+        parts.append(f"where nothing was learned at {steps}")
     if score.false_per_1000 is not None and score.false_per_1000_upper is not None:
         parts.append(
             f"{score.false_per_1000:.2g} false alarms per 1,000 steps (at most "

@@ -35,6 +35,8 @@ class Score:
     """Steps of warning, one a detected stall or regression, ascending."""
     told_at: tuple[int, ...]
     """Step of the alert, one a detected run that never learned, ascending."""
+    warning_steps: int
+    """Steps from alert to harm, over all detected runs together."""
     healthy_runs: int
     """Runs known to have come to no harm that had data for the rule."""
     healthy_steps: int
@@ -94,6 +96,7 @@ def score(rules: Sequence[Rule], courses: Sequence[Course]) -> Score:
     """Some rules taken together, over the runs that have data for one of them."""
     sick, judged = 0, 0
     leads, told_at, false, steps = list[int](), list[int](), list[int](), list[int]()
+    warning_steps = 0
     for course in courses:
         if course.is_healthy:
             played = play(rules, course.healthy_steps)
@@ -107,15 +110,19 @@ def score(rules: Sequence[Rule], courses: Sequence[Course]) -> Score:
             if played.quiet_steps:
                 sick += 1
                 seen = [alert.step for alert in played.alerts if alert.resolved_step is None]
-                if seen and course.harm.kind == "never":
+                if not seen:
+                    continue
+                warning_steps += harm - min(seen)
+                if course.harm.kind == "never":
                     told_at.append(min(seen))
-                elif seen:
+                else:
                     leads.append(harm - min(seen))
     return Score(
         sick=sick,
         detected=len(leads) + len(told_at),
         leads=tuple(sorted(leads)),
         told_at=tuple(sorted(told_at)),
+        warning_steps=warning_steps,
         healthy_runs=len(false),
         healthy_steps=sum(steps),
         false_alarms=tuple(false),

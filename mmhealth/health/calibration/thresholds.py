@@ -123,7 +123,7 @@ def _why_not(before: Score, target: float) -> str | None:
 
 def _worth(found: Score) -> tuple[int, int]:
     """More harm seen coming first, then earlier."""
-    return found.detected, sum(found.leads) - sum(found.told_at)
+    return found.detected, found.warning_steps
 
 
 def meets(score: Score, target: float) -> bool:

@@ -1,6 +1,6 @@
 """A fleet of runs with known causes, all in the orchestrator's world, for judging the diagnosis.
 
-    python benchmarks/causes.py FOLDER [--seeds 0 1 2 3] [--jobs 1]
+    python benchmarks/causes.py FOLDER [--seeds 500 501 ...] [--jobs 1]
 
 makes what is missing in FOLDER, one run directory a cause and seed: ``FOLDER/staleness/400``. The
 environment's name is in no run, all runs have the same columns, and each was restarted once, most
@@ -24,9 +24,12 @@ from mmhealth.interventions import Constraint
 from mmhealth.reference import Fixes, LoopConfig, TrainConfig
 from mmhealth.reference.environments.orchestrator import OrchestratorConfig
 
-CHOOSING = tuple(range(5))
-"""Seeds whose runs chose thresholds of evidence."""
-JUDGING = tuple(range(400, 412))
+CHOOSING = tuple(range(15))
+"""Seeds whose runs chose thresholds of evidence: all causes on the first four, those that the first
+judging found wanting on all."""
+FIRST_JUDGING = tuple(range(400, 412))
+"""Seeds that judged the first version of the signs, and so told what to mend."""
+JUDGING = tuple(range(500, 512))
 """Seeds whose runs chose nothing."""
 PER_MODE = 10
 """Seeds that every single cause gets; healthy and mixed runs get all."""
@@ -242,11 +245,14 @@ class Member:
         return setup
 
 
-def members(folder: Path, seeds: Sequence[int]) -> list[Member]:
-    """All runs that the fleet is to have: seed by seed, so that it can be cut short."""
+def members(folder: Path, seeds: Sequence[int], per_mode: int = PER_MODE) -> list[Member]:
+    """All runs that the fleet is to have: seed by seed, so that it can be cut short.
+
+    The first ``per_mode`` seeds get every single cause, all get a healthy run and a pair.
+    """
     found = []
     for number, seed in enumerate(seeds):
-        single = CAUSES if number < PER_MODE else ()
+        single = CAUSES if number < per_mode else ()
         for causes in [(), *((name,) for name in single), MIXED[number % len(MIXED)]]:
             name = " + ".join(causes) or HEALTHY
             found.append(Member(tuple(causes), seed, folder / name.replace(" ", "-") / str(seed)))
@@ -277,7 +283,7 @@ def _train(member: Member) -> tuple[Path, float]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[*CHOOSING, *JUDGING])
+    parser.add_argument("--seeds", type=int, nargs="+", default=JUDGING)
     parser.add_argument("--jobs", type=int, default=1)
     asked = parser.parse_args()
     make(members(asked.folder, asked.seeds), asked.jobs)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from causes import CAUSES, CHOOSING, HEALTHY, JUDGING, Member, members
+from causes import CAUSES, CHOOSING, FIRST_JUDGING, HEALTHY, JUDGING, Member, members
 from fleet import JUDGING as FLEET_JUDGING
 from fleet import members as fleet_members
 from tables import DOCS, machine, markdown_table
@@ -221,7 +221,13 @@ def _item(found: Diagnosis, name: str):  # type: ignore[no-untyped-def]
     return next((item for item in every if item.mode == name), None)
 
 
-def write(judged: Sequence[Judged], chose: Sequence[Judged], same: str, fleet: str) -> None:
+def write(
+    judged: Sequence[Judged],
+    first: Sequence[Judged],
+    chose: Sequence[Judged],
+    same: str,
+    fleet: str,
+) -> None:
     """Print the page and write it to docs/benchmarks/."""
     parts = [
         "# Whether the failure mode is named",
@@ -242,8 +248,12 @@ def write(judged: Sequence[Judged], chose: Sequence[Judged], same: str, fleet: s
         reliability(judged),
         "## Every miss",
         misses(judged),
-        "## The runs that chose thresholds",
+        "## Runs that chose",
+        f"Seeds {CHOOSING[0]} to {CHOOSING[-1]} chose the thresholds:",
         "\n".join(f"- {line}" for line in headline(chose)),
+        f"Seeds {FIRST_JUDGING[0]} to {FIRST_JUDGING[-1]} judged the first version of the signs, "
+        "and told which modes to mend (docs/diagnosis.md). Of the signs as they are now:",
+        "\n".join(f"- {line}" for line in headline(first)),
     ]
     if fleet:
         parts += [
@@ -265,7 +275,9 @@ if __name__ == "__main__":
     parser.add_argument("--fleet", type=Path)
     asked = parser.parse_args()
     folder = asked.folder
-    fleet, choosing = members(folder, JUDGING), members(folder, CHOOSING)
+    fleet, before = members(folder, JUDGING), members(folder, FIRST_JUDGING)
+    choosing = members(folder, CHOOSING, len(CHOOSING))
     assert set(CAUSES) == set(MODES)
     worlds = other_worlds(asked.fleet) if asked.fleet else ""
-    write(judge(fleet), judge(choosing), columns([*fleet, *choosing]), worlds)
+    same = columns([*fleet, *before, *choosing])
+    write(judge(fleet), judge(before), judge(choosing), same, worlds)

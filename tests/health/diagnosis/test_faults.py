@@ -27,7 +27,7 @@ def test_a_resume_fault_is_a_jump_at_the_restart(course):
     assert found.first.mode == "resume fault"
     assert found.first.since == AT
     assert f"a new attempt begins at step {AT}" in found.first.evidence
-    assert any("entropy goes from" in sentence for sentence in found.first.evidence)
+    assert any("entropy goes back from" in sentence for sentence in found.first.evidence)
 
 
 def test_the_same_jump_without_a_restart_is_none(course):

@@ -16,7 +16,10 @@ STALE, COLLAPSE, STUCK = "staleness", "estimator collapse", "premature specialis
 def signs(**strengths):
     names = {"stale": STALE, "collapse": COLLAPSE, "stuck": STUCK}
     quiet = dict.fromkeys(MODES, Sign(0.0))
-    return quiet | {names[key]: Sign(value, 7, ("it shows",)) for key, value in strengths.items()}
+    since = {"stale": 3, "collapse": 3, "stuck": 7}
+    return quiet | {
+        names[key]: Sign(value, since[key], ("it shows",)) for key, value in strengths.items()
+    }
 
 
 def test_every_mode_has_a_sign_and_explains_known_modes():
@@ -46,6 +49,12 @@ def test_a_consequence_comes_after_its_cause():
     assert [item.mode for item in found.findings] == [STALE, STUCK]
     assert found.findings[1].follows_from == STALE
     assert found.findings[1].confidence < confidence(2.0)
+
+
+def test_what_shows_first_follows_from_nothing():
+    found = rank(signs(stuck=1.2) | {STALE: Sign(1.5, 20, ("it shows",))}, {})
+    assert [item.follows_from for item in found.findings] == [None, None]
+    assert found.first.mode == STALE
 
 
 def test_the_stronger_of_two_causes_is_first():

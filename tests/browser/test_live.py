@@ -43,7 +43,7 @@ def test_points_and_alert_arrive_and_zoom_survives(watch, write, open_page, tmp_
     for step in (21, 22, 23):
         writer.log(step, live=3)
     expect(page.locator("#alerts .critical.firing .rule").first).to_contain_text(
-        "ess", timeout=WITHIN_MS
+        "collapse", timeout=WITHIN_MS
     )
     expect(page.locator(".card .verdict")).to_have_text("critical")
     expect(page.locator("#announce")).to_contain_text("critical alert")

@@ -1,0 +1,129 @@
+"""Parameters that meet activations element by element, owned: gains, shifts, LayerNorm.
+
+A parameter that broadcasts against an activation is replaced by a copy for every element of the
+result, without memory. Autograd then delivers the gradient of each copy, and their sums over a
+trajectory's rows are its gradient: what autograd would have summed anyway. This covers the RMSNorm
+of any library, layer scales, learned position tables added to the input, biases added by hand.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mmhealth.gradnorm.use import Use
+
+
+def spread(parameter: Tensor, shape: torch.Size, leading: int, use: Use) -> Tensor:
+    """The parameter expanded to ``shape``; its first ``leading`` axes are the layout's tokens."""
+    copies: Tensor = _Spread.apply(parameter, shape, leading, use)  # type: ignore[no-untyped-call]
+    return copies
+
+
+class _Spread(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, shape: torch.Size, leading: int, use: Use) -> Tensor:
+        ctx.shape, ctx.leading, ctx.use = parameter.shape, leading, use
+        return parameter.expand(shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        use: Use = ctx.use
+        with torch._C.DisableTorchFunction(), torch.autocast(gradient.device.type, enabled=False):
+            rest = gradient.shape[ctx.leading :]
+            rows = gradient.reshape(-1, *rest)
+
+            def back(totals: Tensor) -> Tensor:
+                return _reduced(totals, ctx.shape)
+
+            whole = use.hand_out(use.sums(rows, back))
+        return whole, None, None, None
+
+
+def _reduced(totals: Tensor, shape: torch.Size) -> Tensor:
+    """(members, ...) summed over the axes that were broadcast: (members, *shape)."""
+    own = [1] * (totals.ndim - 1 - len(shape)) + list(shape)[max(0, len(shape) - totals.ndim + 1) :]
+    axes = [k + 1 for k, size in enumerate(own) if size == 1 and totals.shape[k + 1] != 1]
+    if axes:
+        totals = totals.sum(axes, keepdim=True)
+    return totals.reshape(len(totals), *shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """How one call of LayerNorm normalises."""
+
+    shape: list[int]
+    eps: float
+    weight: Use | None
+    bias: Use | None
+
+
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, how: Norm) -> Tensor:
+    """(..., *shape) normalised over ``shape``, with gain's and shift's gradients owned."""
+    result: Tensor = _LayerNorm.apply(x, weight, bias, how)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _LayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, how: Norm
+    ) -> Tensor:
+        if x.is_cuda and torch.is_autocast_enabled("cuda"):
+            x = x.float()
+        result, mean, rstd = torch.native_layer_norm(x, how.shape, weight, bias, how.eps)
+        ctx.save_for_backward(x, mean, rstd, weight, bias)
+        ctx.how = how
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The native kernel on the rows of each trajectory."""
+        x, mean, rstd, weight, bias = ctx.saved_tensors
+        how: Norm = ctx.how
+        with torch._C.DisableTorchFunction(), torch.autocast(x.device.type, enabled=False):
+            use = how.weight or how.bias
+            assert use is not None
+            g = gradient.reshape(-1, *how.shape)
+            live = use.live(g)
+            rows = [live.gathered(t) for t in (g, x.reshape(g.shape), *_flat(mean, rstd, len(g)))]
+            skips = live.dead is not None and live.order is None
+            g_x = (g.new_zeros if skips else g.new_empty)(rows[0].shape)
+            wanted = [True, how.weight is not None, how.bias is not None]
+            gains, shifts = [], []
+            for _, a, b in live.bounds:
+                one = torch.ops.aten.native_layer_norm_backward(
+                    *(t[a:b] for t in rows[:2]),
+                    how.shape,
+                    *(t[a:b] for t in rows[2:]),
+                    weight,
+                    bias,
+                    wanted,
+                )
+                g_x[a:b] = one[0]
+                gains.append(one[1])
+                shifts.append(one[2])
+            if live.order is not None:
+                g_x = g_x.new_zeros(g.shape).index_copy_(0, live.order, g_x)
+            g_weight = _charged(how.weight, live.members, gains, weight)
+            g_bias = _charged(how.bias, live.members, shifts, bias)
+        return g_x.view(x.shape), g_weight, g_bias, None
+
+
+def _flat(mean: Tensor, rstd: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    return mean.reshape(rows, 1), rstd.reshape(rows, 1)
+
+
+def _charged(
+    use: Use | None, members: list[int], gradients: list[Tensor], parameter: Tensor
+) -> Tensor | None:
+    if use is None:
+        return None
+    totals = torch.stack(gradients) if gradients else parameter.new_zeros(0, *parameter.shape)
+    use.charge(members, totals)
+    return use.hand_out(totals.sum(0))

@@ -1,0 +1,230 @@
+"""`Ledger`: the account of one step. Squares per parameter and trajectory, and what was handed out.
+
+Whatever touches one parameter is added before it is squared:
+
+- one dense use: its summands are squared as they stream by (`Ledger.stream`);
+- several dense uses of one part (a shared layer, a cell in a loop): each leaves a function that
+  computes its summand of trajectory i; they are added and squared when the part ends (`later`);
+- embeddings stay sparse, and a dense use beside them (a tied head) keeps the rows of the
+  trajectory's own tokens: ``|H + E|^2 = |H|^2 + |E|^2 + 2 <H, E>`` (`mmhealth.gradnorm.rows`);
+- a trajectory that spans several parts (micro-batches) has a buffer of the parameter's size.
+
+Nothing here raises during ``backward``, which belongs to the user: problems are noted, and told
+when a norm is read.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mmhealth.gradnorm.audit import Audit
+from mmhealth.gradnorm.rows import RowSums
+from mmhealth.gradnorm.target import Handle, Target
+
+Summand = Callable[[int], Tensor | None]
+"""Gradient of trajectory i in one use, in the shape of the target; None where it has none."""
+
+_DOT = 1 << 18
+"""Elements in one float32 product: a longer one loses digits."""
+_NORM = 1 << 14
+"""The same of a norm, which torch adds up less carefully."""
+
+
+@dataclass(slots=True)
+class _Uses:
+    """Uses of one target in one part."""
+
+    outside: int = 0
+    """Dense uses in a forward pass."""
+    inside: int = 0
+    """Dense uses recomputed in a backward pass (checkpointing)."""
+    streamed: bool = False
+    members: set[int] = field(default_factory=set)
+    summands: list[Summand] = field(default_factory=list)
+    rows: RowSums = field(default_factory=RowSums)
+
+
+class Ledger:
+    """One step's account for trajectories 0 .. count - 1."""
+
+    def __init__(self, count: int, shared: Callable[[str], bool], spanning: Iterable[int]) -> None:
+        self.count = count
+        self.part = 0
+        self.problems: list[str] = []
+        self.audit = Audit()
+        self.squares: dict[str, Tensor] = {}
+        self._shared = shared
+        self._slots = {i: slot for slot, i in enumerate(sorted(spanning))}
+        self._buffers: dict[str, tuple[Target, Tensor]] = {}
+        self._uses: dict[Target, _Uses] = {}
+
+    def problem(self, message: str) -> None:
+        """Note why there will be no norms."""
+        if message not in self.problems:
+            self.problems.append(message)
+
+    def opened(self, target: Target) -> None:
+        """A dense use of the target was built into a graph."""
+        uses = self._of(target)
+        if torch._C._current_graph_task_id() != -1:
+            uses.inside += 1
+        else:
+            uses.outside += 1
+
+    def looked_up(self, target: Target, ids: Tensor, tokens: Tensor) -> None:
+        """An embedding will read these rows: (tokens,) trajectories and indices."""
+        self._of(target).rows.expect(ids, tokens)
+
+    def alone(self, target: Target) -> bool:
+        """Whether the target has no more than one use in this part, as far as known."""
+        uses = self._of(target)
+        return max(uses.outside, uses.inside) + uses.rows.lookups <= 1 and target.row is None
+
+    def tied(self, target: Target) -> bool:
+        """Whether an embedding reads rows of the target in this part."""
+        return self._of(target).rows.lookups > 0
+
+    def defers(self, target: Target) -> bool:
+        """Whether summands of this use must wait for others; asked once by each backward."""
+        uses = self._of(target)
+        wait = self._shared(target.name) or uses.outside > 1 or uses.inside > 1
+        if uses.streamed:
+            self.problem(
+                f"{target.name} was used again after its norms had been taken (a second backward "
+                "pass over one graph, or reentrant checkpointing of a shared layer): name it in "
+                "shared=..."
+            )
+        uses.streamed = not wait
+        return wait
+
+    def later(self, target: Target, summand: Summand, members: Iterable[int]) -> None:
+        """Leave a use of the target until the part ends."""
+        uses = self._of(target)
+        uses.summands.append(summand)
+        uses.members.update(members)
+
+    def stream(self, handle: Handle, trajectory: int, gradient: Tensor) -> Tensor:
+        """Take the whole gradient of a trajectory; returns its squared norm (a scalar to `add`)."""
+        target = handle.target
+        rows = self._of(target).rows
+        if rows.lookups:
+            rows.keep(trajectory, handle.back, gradient)
+        if trajectory in self._slots:
+            self._span(target, trajectory).add_(handle.back(gradient))
+            return torch.zeros((), dtype=torch.float64, device=gradient.device)
+        return squared(gradient)
+
+    def stream_all(self, handle: Handle, members: Sequence[int], gradients: Tensor) -> None:
+        """The same for (members, ...) whole gradients at once."""
+        if self._slots and members:
+            squares = torch.stack(
+                [self.stream(handle, i, g) for i, g in zip(members, gradients, strict=True)]
+            )
+        else:
+            flat = gradients.flatten(1) if gradients.ndim > 1 else gradients[:, None]
+            wide = torch.float64 if flat.shape[1] > _NORM else None
+            squares = torch.linalg.vector_norm(flat, dim=1, dtype=wide).double().square()
+        self.add(handle.target, members, squares)
+
+    def add(self, target: Target, members: Sequence[int], squares: Tensor) -> None:
+        """Add (members,) squared norms."""
+        if not len(members):
+            return
+        index = torch.tensor(members, device=squares.device)
+        total = self._total(target, squares.device)
+        total.index_add_(0, index, squares.double())
+
+    def take_all(self, handle: Handle, members: Sequence[int], gradients: Tensor) -> None:
+        """Take (members, ...) whole gradients, or keep them where they must wait."""
+        if self.defers(handle.target):
+            at = {i: row for row, i in enumerate(members)}
+            self.later(
+                handle.target,
+                lambda i: handle.back(gradients[at[i]]) if i in at else None,
+                members,
+            )
+            return
+        self.stream_all(handle, members, gradients)
+
+    def take_rows(self, target: Target, ids: Tensor, tokens: Tensor, gradients: Tensor) -> None:
+        """Take (tokens, d) gradients of table rows that an embedding read."""
+        self._of(target).rows.take(ids, tokens, gradients)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What happens inside is not accounted for: a backward pass beside the user's."""
+        kept = self.squares, self.audit, self.problems, self._uses, self._buffers
+        self.squares, self.audit, self.problems = {}, Audit(), []
+        self._uses, self._buffers = {}, {}
+        try:
+            yield
+        finally:
+            self.squares, self.audit, self.problems, self._uses, self._buffers = kept
+
+    def end_part(self) -> None:
+        """Square what waited; the next uses belong to the next part."""
+        for target, uses in self._uses.items():
+            if uses.rows.taken and uses.summands:
+                uses.summands.append(uses.rows.summand(target.parameter))
+                uses.members.update(uses.rows.members())
+            elif uses.rows.taken:
+                self._end_rows(target, uses)
+            for i in sorted(uses.members):
+                present = [g for g in (summand(i) for summand in uses.summands) if g is not None]
+                gradient = present[0] if len(present) == 1 else torch.stack(present).sum(0)
+                if i in self._slots:
+                    self._span(target, i).add_(gradient)
+                else:
+                    self.add(target, [i], squared(gradient)[None])
+        self._uses.clear()
+        self.part += 1
+
+    def close(self) -> None:
+        """Square the trajectories that span parts."""
+        self.end_part()
+        for target, buffer in self._buffers.values():
+            self.add(target, list(self._slots), torch.stack([squared(part) for part in buffer]))
+        self._buffers.clear()
+
+    def _end_rows(self, target: Target, uses: _Uses) -> None:
+        members, sparse, problem = uses.rows.squares(uses.streamed, self._slots)
+        if problem:
+            self.problem(f"{target.name}: {problem}")
+            return
+        self.add(target, members, sparse)
+        for i in self._slots.keys() & set(uses.rows.members()):
+            uses.rows.add_into(self._span(target, i), i)
+
+    def _span(self, target: Target, trajectory: int) -> Tensor:
+        if target.name not in self._buffers:
+            shape = (len(self._slots), *target.shape)
+            dtype = torch.promote_types(target.parameter.dtype, torch.float32)
+            buffer = torch.zeros(shape, dtype=dtype, device=target.parameter.device)
+            self._buffers[target.name] = target, buffer
+        return self._buffers[target.name][1][self._slots[trajectory]]
+
+    def _of(self, target: Target) -> _Uses:
+        uses = self._uses.get(target)
+        if uses is None:
+            uses = self._uses[target] = _Uses()
+        return uses
+
+    def _total(self, target: Target, device: torch.device) -> Tensor:
+        if target.parent not in self.squares:
+            self.squares[target.parent] = torch.zeros(
+                self.count, dtype=torch.float64, device=device
+            )
+        return self.squares[target.parent]
+
+
+def squared(gradient: Tensor) -> Tensor:
+    """Squared Frobenius norm, a scalar, of products no longer than float32 can bear."""
+    flat = gradient.reshape(-1)
+    if flat.dtype in (torch.float16, torch.bfloat16):
+        flat = flat.float()
+    if len(flat) <= _DOT:
+        return torch.dot(flat, flat)
+    return torch.stack([torch.dot(part, part) for part in torch.split(flat, _DOT)]).double().sum()

@@ -1,0 +1,110 @@
+"""`OwnedNorms`: exact per-trajectory gradient norms of whole models from the one backward pass.
+
+A weight's gradient is a sum over trajectories. Its summands are computed one after another into
+one buffer, each is squared, and their sum is the gradient that the optimizer gets: the norms cost
+no second backward pass and no gradient per sample is kept (`mmhealth.gradnorm.matrix`).
+
+What is measured: the norm of the gradient of trajectory i's term in the loss that was
+backpropagated, over all trainable parameters, with every factor that the loss had
+(`mmhealth.gradnorm.scales` undoes them). Losses that couple trajectories (batch normalisation,
+balance losses of experts) have no such terms.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mmhealth.errors import GradNormError
+from mmhealth.gradnorm import coverage
+from mmhealth.gradnorm.layout import Layout, as_layout
+from mmhealth.gradnorm.ledger import Ledger
+from mmhealth.gradnorm.owned_step import OwnedStep
+from mmhealth.gradnorm.target import Target
+
+OnUncovered = Literal["error", "report"]
+_MEMORY_LIMIT = 1 << 30
+
+
+class OwnedNorms:
+    """Measures exact per-trajectory gradient norms; model, optimizer and loss stay as they are.
+
+    ::
+
+        meter = OwnedNorms(model)
+        with meter.step(len(batch)) as norms:      # or packed(cu_seqlens), segment_ids(...)
+            loss = terms(batch).mean()
+            loss.backward()                        # inside the context
+        norms.per_trajectory()
+
+    The gradients that the optimizer gets are plain ones to rounding (sums in another order).
+
+    ``on_uncovered="report"`` measures the other parameters where one has no rule, and tells what
+    share of the gradient is missing (`OwnedStep.uncovered`); the default raises
+    `UncoveredParameterError` at once, here or at the operation that has no rule. ``shared`` names
+    parameters (patterns as of a shell) to be treated as used more than once although that cannot be
+    seen in the forward pass: a layer shared by regions under reentrant checkpointing, or a graph
+    that is backpropagated twice. Compiled modules are refused; compiled functions run uncompiled
+    while a step is open.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        on_uncovered: OnUncovered = "error",
+        shared: Sequence[str] = (),
+        memory_limit: int = _MEMORY_LIMIT,
+    ) -> None:
+        """``memory_limit``: bytes that trajectories spanning several parts may take."""
+        if on_uncovered not in ("error", "report"):
+            raise GradNormError(f'on_uncovered must be "error" or "report", got {on_uncovered!r}')
+        self._model = model
+        self._report = on_uncovered == "report"
+        self._shared = tuple(shared)
+        self._memory_limit = memory_limit
+        self._check()
+
+    def step(self, *parts: int | Tensor | Layout) -> OwnedStep:
+        """A context for all forward and backward passes of one optimizer step.
+
+        One argument a part: a number of batch rows, a map (rows,) from row to trajectory, or a
+        `Layout`. With several parts (micro-batches, accumulation) call ``norms.part(k)`` before
+        the forward pass of part k, and backpropagate it before the next; trajectories are numbered
+        over the whole step, and those that occur in several parts are added before the square.
+
+        Raises `GradNormError` where their gradients would need more than ``memory_limit`` bytes,
+        or a module normalises over the batch, and `UncoveredParameterError` for parameters
+        unfrozen since that have no rule.
+        """
+        if not parts:
+            raise GradNormError("a step needs at least one part: step(number of rows)")
+        coverage.refuse_coupling(self._model)
+        layouts = [as_layout(part) for part in parts]
+        targets = self._check()
+        occurrences = Counter(i for layout in layouts for i in layout.members())
+        spanning = [i for i, times in occurrences.items() if times > 1]
+        size = sum(
+            t.parameter.numel() * max(4, t.parameter.element_size()) for t in targets.values()
+        )
+        if spanning and size * len(spanning) > self._memory_limit:
+            raise GradNormError(
+                f"{len(spanning)} trajectories span several parts: their gradients would take "
+                f"{size * len(spanning):,} bytes, memory_limit is {self._memory_limit:,}. Keep "
+                "each trajectory in one part, or raise the limit"
+            )
+        count = 1 + max(layout.highest for layout in layouts)
+        ledger = Ledger(count, self._is_shared, spanning)
+        return OwnedStep(layouts, targets, ledger, report=self._report)
+
+    def _check(self) -> dict[int, Target]:
+        targets = coverage.targets(self._model)
+        lacking = dict(coverage.without_rule(self._model))
+        if lacking and not self._report:
+            raise coverage.refusal(lacking)
+        return targets
+
+    def _is_shared(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self._shared)

@@ -1,0 +1,50 @@
+"""The table of an embedding, owned: repeated tokens of a trajectory are added before the square."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mmhealth.gradnorm.use import Use
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """How one call looks up."""
+
+    use: Use
+    padding: int
+    """Index whose row gets no gradient, -1 if none."""
+
+
+def look_up(indices: Tensor, table: Tensor, how: Table) -> Tensor:
+    """(...,) indices to (..., d) rows of the table, with its gradient owned."""
+    rows: Tensor = _LookUp.apply(indices, table, how)  # type: ignore[no-untyped-call]
+    return rows
+
+
+class _LookUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, indices: Tensor, table: Tensor, how: Table) -> Tensor:
+        ctx.save_for_backward(indices)
+        ctx.how, ctx.entries = how, len(table)
+        return torch.nn.functional.embedding(indices, table)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (indices,) = ctx.saved_tensors
+        how: Table = ctx.how
+        use = how.use
+        with torch._C.DisableTorchFunction(), torch.autocast(gradient.device.type, enabled=False):
+            g = gradient.reshape(-1, gradient.shape[-1])
+            tokens = indices.reshape(-1)
+            ids = use.live(g).ids
+            counted = (tokens != how.padding) & (ids >= 0)
+            use.ledger.take_rows(use.handle.target, ids[counted], tokens[counted], g[counted])
+            whole = torch.ops.aten.embedding_dense_backward(
+                gradient, indices, ctx.entries, how.padding, False
+            )
+        return None, use.hand_out(whole), None

@@ -13,6 +13,8 @@ from mmhealth.runlog import Run
 
 MEAN_STEPS, AHEAD_STEPS, STALL_DELTA = 15, 40, 0.02
 """Of a stall: window of the mean, steps that lie ahead of it, and the improvement asked for."""
+LATER_GAIN = 0.05
+"""A stall is left behind when success rises this much above it later."""
 
 COURSE: dict[str, Any] = {
     "step": pl.Int64,
@@ -35,6 +37,7 @@ class HeldOutCourse:
     """One row an evaluated step, columns of `COURSE`: ``rate`` is the share of episodes solved,
     ``mean`` that of the trailing 15 steps, null until so many lie behind."""
     stall_step: int | None
+    """The first stall that success has not left behind since."""
     stall_reason: str | None
     """Why there is no stall step."""
     judged_to: int | None = None
@@ -165,7 +168,8 @@ def _stall(course: pl.DataFrame, judged: int | None) -> tuple[int | None, str | 
     if judged is None:
         return None, f"evaluations are too far apart: none lies {AHEAD_STEPS} steps behind another"
     try:
-        stall = stall_step(steps, course["rate"], MEAN_STEPS, AHEAD_STEPS, STALL_DELTA)
+        rates, delta = course["rate"], STALL_DELTA
+        stall = stall_step(steps, rates, MEAN_STEPS, AHEAD_STEPS, delta, later_gain=LATER_GAIN)
     except EstimatorInputError as error:
         return None, str(error)
     if stall is not None:

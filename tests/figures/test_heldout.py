@@ -86,6 +86,12 @@ def test_the_stall_and_the_alerts_before_it_are_marked(stalling):
     assert "step 25" not in words(figure)
 
 
+def test_a_plateau_that_success_has_left_is_no_stall():
+    left = [min(step, 30) if step < 90 else min(step - 60, 60) for step in range(150)]
+    assert stall_step(range(150), [value / 100 for value in left]) is not None
+    assert not named(heldout_figure([view("run", evaluations(left))]), "learning stalls")
+
+
 def test_only_standing_alerts_on_ess_are_marked():
     other = (ess_alert(5, metric="entropy"), ess_alert(6, state="superseded"))
     figure = heldout_figure([view("r", evaluations([1] * 20), *other)])

@@ -10,6 +10,7 @@ from mmhealth.errors import EstimatorInputError
 from mmhealth.estimators import regression_step, stall_step
 from mmhealth.health.heldout import (
     AHEAD_STEPS,
+    LATER_GAIN,
     MEAN_STEPS,
     STALL_DELTA,
     HeldOutCourse,
@@ -20,9 +21,6 @@ from mmhealth.health.solved import SOLVED_SUCCESS_RATE
 
 Kind = Literal["stall", "regression", "never", "borderline", "none", "unknown"]
 
-LATER_GAIN = 0.05
-"""A stall is left behind when success rises this much above it later; it is one of a run that had
-learned something when success had risen this much before."""
 _CHANCE = 3.0
 """Standard errors of the first evaluation by which success must have risen, too."""
 
@@ -68,7 +66,8 @@ def find_harm(evaluations: pl.DataFrame, solved_at: float = SOLVED_SUCCESS_RATE)
     if passing is not None:
         return Harm("borderline", passing[0], f"{passing[1]}, and recovered")
     last = int(course.frame["step"][-1])
-    if course.stall_step is None:
+    steps, rates = course.frame["step"], course.frame["rate"]
+    if stall_step(steps, rates, MEAN_STEPS, AHEAD_STEPS, STALL_DELTA) is None:
         return Harm("none", None, course.stall_reason or "", course.judged_to)
     return Harm("none", None, f"success reaches {solved_at:g}", last - MEAN_STEPS)
 

@@ -4,7 +4,7 @@
 
 makes what is missing in FOLDER, one run directory a cause and seed: ``FOLDER/staleness/400``. The
 environment's name is in no run, all runs have the same columns, and each was restarted once, most
-of them without a fault.
+of them without a fault, unless it died before.
 """
 
 import argparse

@@ -187,9 +187,16 @@ def _healthy(run: RunAudit) -> Summary:
     coming = sorted(run.forecasts, key=lambda item: item.steps)
     if coming:
         return Summary(_sentences(*finding, _losses(run)), _on_the_way(coming), _watch(run, coming))
-    why = ["No trend of a rule's metric leads across its threshold within the steps forecast."]
+    why = [
+        *_diagnosis(run),
+        "No trend of a rule's metric leads across its threshold within the steps forecast.",
+    ]
     action = "Nothing, by the rules that could be judged."
-    if never:
+    if (first := run.diagnosis.first) is not None:
+        action = (
+            f"No rule asks for anything; the diagnosis does: {first.todo} ({first.import_line})."
+        )
+    elif never:
         action = (
             f"Nothing, by the rules that could be judged; log what the other {len(never)} need "
             "(data quality says what is missing) to have those judged too."
@@ -232,6 +239,7 @@ def _insufficient(run: RunAudit, alert: Alert | None) -> Summary:
     why = "The rules lack rows or steps, not columns."
     if reasons:
         why = f"What is missing: {listed(list(dict.fromkeys(reasons)), 4, '; ')}."
+    why = " ".join((*_diagnosis(run), why))
     action = (
         "Log what is missing (docs/recording.md: advantage, reward, group_id and log_weight tell "
         "most), or wait for more steps, and audit again."

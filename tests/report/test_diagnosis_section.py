@@ -8,6 +8,7 @@ from rich.console import Console
 
 from mmhealth.health import Monitor
 from mmhealth.health.diagnosis import Diagnosis
+from mmhealth.health.policy import parse_policy
 from mmhealth.report import audit_as_dict, audit_runs, print_audit, render_markdown
 from mmhealth.report.audit import Audit
 from mmhealth.report.diagnosis_section import describe_outcome
@@ -41,6 +42,18 @@ def test_every_renderer_has_it(audit: Audit) -> None:
         assert first.import_line in text
     [run] = audit_as_dict(audit)["runs"]
     assert run["diagnosis"]["findings"][0]["mode"] == first.mode
+
+
+def test_what_no_rule_minds_is_still_told_and_not_left_alone() -> None:
+    quiet = parse_policy("version = 1\n[rules.low]\nmetric = 'reward'\nbelow = -9.0\n", "test")
+    (run,) = audit_runs([Monitor(SAMPLE, quiet)]).runs
+    assert run.verdict.name == "healthy"
+    summary, first = summarise(run), run.diagnosis.first
+    assert first is not None
+    assert summary.why.startswith(f"{first.mode.capitalize()} (confidence")
+    assert summary.action == (
+        f"No rule asks for anything; the diagnosis does: {first.todo} ({first.import_line})."
+    )
 
 
 def test_where_nothing_is_found_no_mode_is_named(healthy_run: Path) -> None:

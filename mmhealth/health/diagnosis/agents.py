@@ -36,7 +36,7 @@ def serial_collapse(record: Record) -> Sign:
     fled = np.flatnonzero(retreat >= RETREAT)
     evidence = (
         f"refusing or serial trajectories: {began:.0%} at first, {late:.0%} in the last third",
-        f"violations fell from {fell[0]:.0%} to {fell[1]:.0%}, success is {success:.0%}",
+        f"violations went from {fell[0]:.0%} to {fell[1]:.0%}, success is {success:.0%}",
         (
             f"within a group a violation costs {cost:.1f} standard deviations of the reward in the "
             "first third"
@@ -44,18 +44,21 @@ def serial_collapse(record: Record) -> Sign:
             else "what a violation costs cannot be read: no group has both kinds"
         ),
     )
-    feared = "ruled out" if cost >= FEARED else "not ruled out"
-    rivals = {
-        "premature specialisation": (
-            f"{feared}: the reward {'pays for' if cost >= FEARED else 'hardly pays for'} retreat"
-        )
-    }
+    if np.isnan(cost):
+        feared = "not ruled out: whether the reward pays for retreat cannot be read"
+    elif cost >= FEARED:
+        feared = "ruled out: the reward pays for retreat"
+    else:
+        feared = "not ruled out: the reward hardly pays for retreat"
+    rivals = {"premature specialisation": feared}
     return Sign(strength, int(record.steps[fled[0]]) if fled.size else None, evidence, rivals)
 
 
 def needless(record: Record) -> Sign:
     """Many sub-agents, paid for, that success does not need."""
     use = _use_of_agents(record)
+    if np.isnan(use.success) or np.isnan(use.reward):
+        raise Missing("within groups success, reward or sub-agents never differ")
     wide = thirds(record.mean("subagents") / np.maximum(record.mean("turns"), 1.0))
     count = thirds(record.mean("subagents"))
     share = thirds(_wide_share(record))
@@ -94,11 +97,11 @@ def _use_of_agents(record: Record) -> _Use:
 
 
 def within(frame: pl.DataFrame, keys: list[str], left: str, right: str) -> float:
-    """Correlation of two columns around their means by ``keys``; 0.0 where either never varies."""
+    """Correlation of two columns around their means by ``keys``; NaN where either never varies."""
     a = frame.select(pl.col(left) - pl.col(left).mean().over(keys)).to_series().to_numpy()
     b = frame.select(pl.col(right) - pl.col(right).mean().over(keys)).to_series().to_numpy()
     size = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / size if size > 1e-12 else 0.0
+    return float(a @ b) / size if size > 1e-12 else float("nan")
 
 
 def _cost_of_violation(record: Record) -> float:
@@ -109,11 +112,7 @@ def _cost_of_violation(record: Record) -> float:
     """
     frame = record.need("violated", "reward", "group_id")
     frame = frame.filter(pl.col("step") <= np.quantile(record.steps, 1 / 3))
-    components = [
-        name
-        for name in frame.columns
-        if name.startswith("reward_") and frame[name].null_count() < len(frame)
-    ]
+    components = record.components
     keys = ["step", "group_id"]
     numbers = _numbers(frame, keys, "reward", "violated", *components)
     centred = numbers.select(

@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmhealth.health.diagnosis.record import WINDOW, Array, Record, known_mean, thirds
+from mmhealth.health.diagnosis.record import (
+    WINDOW,
+    Record,
+    known_mean,
+    known_spread,
+    thirds,
+    window_means,
+)
 from mmhealth.health.diagnosis.sign import Sign, worst
 from mmhealth.health.rows import Missing
 
@@ -29,7 +36,10 @@ def premature(record: Record) -> Sign:
     first = known_mean(entropy[: max(WINDOW // 2, 1)])
     late_success, late_entropy = thirds(success)[2], thirds(entropy)[2]
     where = worst(record, stuck)
-    best = float(np.nanmax(_smooth(success)))
+    reached = window_means(success)
+    if np.isnan(reached).all():
+        raise Missing("success is known in too few steps")
+    best = float(np.nanmax(reached))
     failing = float(np.clip((LEARNED - best) / (LEARNED - FAILING), 0.0, 1.0))
     gone = (1 - late_entropy / first) / SETTLED if first > 0 else 0.0
     by_stuck = thirds(stuck)[2] / STUCK
@@ -71,11 +81,6 @@ def premature(record: Record) -> Sign:
     return Sign(strength, since, tuple(evidence), rivals)
 
 
-def _smooth(values: Array) -> Array:
-    kernel = np.ones(WINDOW) / WINDOW
-    return np.convolve(np.nan_to_num(values), kernel, "valid") if values.size >= WINDOW else values
-
-
 @dataclass(frozen=True, slots=True)
 class _Rise:
     """How a reward component went from the first steps of the run to its last third."""
@@ -91,13 +96,13 @@ class _Rise:
 def _rises(record: Record) -> dict[str, _Rise]:
     """Every reward component; the total where none is logged."""
     found = {}
-    for name in [n for n in record.sampled.columns if n.startswith("reward_")] or ["reward"]:
+    for name in record.components or ["reward"]:
         try:
             values = record.mean(name)
         except Missing:
             continue
         early, (_, middle, late) = known_mean(values[: WINDOW // 2]), thirds(values)
-        spread = float(np.nanstd(np.diff(values))) or 1e-12
+        spread = known_spread(np.diff(values)) or 1e-12
         found[name] = _Rise(
             early=early,
             late=late,

@@ -83,11 +83,9 @@ def flat_share(record: Record) -> Array:
             frame = record.need("group_id", "reward")
         except Missing as reason:
             return str(reason)
-        names = [
-            name
-            for name in frame.columns
-            if name.startswith("reward_") and frame[name].null_count() < len(frame)
-        ] or ["reward"]
+        names = record.components or ["reward"]
+        if record.mean("reward").size and not np.isfinite(record.mean("reward")).any():
+            return "reward has no finite value"
         spans = [
             (pl.col(name).max() - pl.col(name).min())
             <= SAME * pl.max_horizontal(pl.col(name).abs().max(), pl.lit(1e-12))
@@ -130,7 +128,7 @@ def domination(record: Record) -> Sign:
         f"{item.share_of_sum_sq:.0%} of the squared gradient norms in the steps from {first} on",
         f"beyond its rows and chance it holds {mean:.0%} on average over {len(found)} stretches of "
         "the run",
-        f"without it the ESS of those steps is {item.without.ess_fraction or 0:.0%}",
+        *_without(item),
     )
     since = min(entry[1] for entry in entries if entry[0] >= BLAME) if top[0] >= BLAME else None
     rivals = {
@@ -139,6 +137,11 @@ def domination(record: Record) -> Sign:
         else "not ruled out: no slice is to blame throughout"
     }
     return Sign(mean / BLAME, since, evidence, rivals)
+
+
+def _without(item: Slice) -> list[str]:
+    left = item.without.ess_fraction
+    return [] if left is None else [f"without it the ESS of those steps is {left:.0%}"]
 
 
 def _blamed(record: Record) -> list[tuple[Sequence[int], list[Slice]]]:

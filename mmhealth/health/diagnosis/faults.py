@@ -5,7 +5,7 @@ import math
 import numpy as np
 import polars as pl
 
-from mmhealth.health.diagnosis.record import Array, Record, known_mean
+from mmhealth.health.diagnosis.record import Array, Record, known_mean, known_spread
 from mmhealth.health.diagnosis.sign import Sign
 from mmhealth.health.rows import Missing
 
@@ -57,18 +57,24 @@ def resume_fault(record: Record) -> Sign:
     if not boundaries.size:
         return Sign(0.0, evidence=("the run was never restarted",))
     courses = _courses(record)
-    best = Sign(0.0, evidence=("restarts left no mark in what the policy does",))
+    found: list[Sign] = []
+    reason = ""
     for at in boundaries:
-        found = _at(record, courses, int(at))
-        if found is not None and found.strength > best.strength:
-            best = found
-    return best
+        try:
+            found.append(_at(record, courses, int(at)))
+        except Missing as why:
+            reason = str(why)
+    if not found:
+        raise Missing(reason)
+    best = max(found, key=lambda sign: sign.strength)
+    quiet = Sign(0.0, evidence=("restarts left no mark in what the policy does",))
+    return best if best.strength > 0 else quiet
 
 
-def _at(record: Record, courses: dict[str, Array], at: int) -> Sign | None:
+def _at(record: Record, courses: dict[str, Array], at: int) -> Sign:
     """The sign of one restart, whose first step is row ``at``."""
     if at < SIDE or at + SIDE > len(record):
-        return None
+        raise Missing(f"a restart has fewer than {SIDE} steps on one side")
     known: dict[str, float] = {}
     for name, values in courses.items():
         before, after = _sides(values, at)
@@ -125,13 +131,12 @@ def _courses(record: Record) -> dict[str, Array]:
             found[name] = record.metric(name)
         except Missing:
             continue
-    components = [name for name in record.sampled.columns if name.startswith("reward_")]
-    for name in components:
+    for name in record.components:
         try:
             found[name] = record.mean(name)
         except Missing:
             continue
-    return {name: values for name, values in found.items() if np.nanstd(values) > 0}
+    return {name: values for name, values in found.items() if known_spread(values) > 0}
 
 
 def _has_nonfinite(record: Record, step: int, column: str) -> bool:

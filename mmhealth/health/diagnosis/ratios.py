@@ -45,10 +45,15 @@ def mismatch(record: Record) -> Sign:
     if tail is not None:
         tool, other = tail
         late_tool, late_other = thirds(tool)[2], thirds(other)[2]
-        evidence.append(
-            f"late p95 |log-ratio|: {late_other:.2g} nats over tokens not after a tool result"
-        )
-        if late_tool > OUTGROWS * late_other:
+        if not np.isnan(late_other):
+            evidence.append(
+                f"late p95 |log-ratio|: {late_other:.2g} nats over tokens not after a tool result"
+            )
+        if np.isnan(late_tool) or np.isnan(late_other):
+            rivals["tool-context variance growth"] = (
+                "not ruled out: token log-ratios are not known late in the run"
+            )
+        elif late_tool > OUTGROWS * late_other:
             strength *= OUTGROWS * late_other / late_tool
             rivals["tool-context variance growth"] = (
                 f"not ruled out: after tool results the tail is {late_tool:.2g} nats"
@@ -73,7 +78,8 @@ def staleness(record: Record) -> Sign:
     evidence = (
         f"{where.words}: behaviour policy {oldest:.1f} updates old on average",
         "at the first update of those steps the weight ESS is "
-        f"{_ess(where.value)} by what the policy changed since it sampled",
+        f"{_ess(where.value)} by what the policy changed since it sampled"
+        + ("" if parts.has_mismatch else ", or by mismatch: they cannot be told apart here"),
     )
     rivals = {
         "estimator collapse": _compared(parts.reuse, where.value, "reuse of the batch"),
@@ -90,7 +96,7 @@ def degenerate(record: Record) -> Sign:
     try:
         lag = record.mean("behavior_lag")
     except Missing:
-        lag = np.zeros(len(record))
+        lag = np.full(len(record), np.nan)
     fresh = np.where(np.nan_to_num(lag) < OLD, np.nan_to_num(parts.age), 0.0)
     own = np.where(np.isnan(parts.reuse), np.nan, parts.reuse + fresh)
     where = worst(record, own)
@@ -99,16 +105,19 @@ def degenerate(record: Record) -> Sign:
     inside = (record.steps >= where.first) & (record.steps <= where.last)
     updates = known_mean(parts.updates[inside])
     old = known_mean(lag[inside])
+    age = "" if np.isnan(old) else f", behaviour policy {old:.1f} updates old"
     evidence = (
-        f"{where.words}: {updates:.0f} updates a step, behaviour policy {old:.1f} updates old",
+        f"{where.words}: {updates:.0f} updates of a trajectory{age}",
         f"within the step the weight ESS falls to {_ess(where.value)} by what these updates change",
     )
+    if np.isnan(old):
+        stale = "not ruled out: behavior_lag is not logged"
+    elif old < OLD:
+        stale = f"ruled out: the behaviour policy is younger than {OLD:g} updates"
+    else:
+        stale = _compared(parts.age, where.value, "the age of the policy")
     rivals = {
-        "staleness": (
-            f"ruled out: the behaviour policy is younger than {OLD:g} updates"
-            if old < OLD
-            else _compared(parts.age, where.value, "the age of the policy")
-        ),
+        "staleness": stale,
         "train-inference mismatch": _compared(
             parts.mismatch, where.value, "mismatch", "log_weight_mismatch is not logged"
         ),

@@ -76,6 +76,18 @@ class Record:
         )
         return frame
 
+    @property
+    def components(self) -> list[str]:
+        """Reward components: ``reward_*`` columns of numbers that have values."""
+        frame = self.sampled
+        return [
+            name
+            for name in frame.columns
+            if name.startswith("reward_")
+            and frame[name].dtype.is_numeric()
+            and frame[name].null_count() < len(frame)
+        ]
+
     def need(self, *columns: str) -> pl.DataFrame:
         """`sampled`, which has these columns with values. Raises `Missing` with the reason."""
         frame = self.sampled
@@ -131,7 +143,7 @@ class WeightParts:
                 "trajectory_id",
                 pl.col("update").fill_null(0),
                 pl.col("log_weight").cast(pl.Float64),
-                part.cast(pl.Float64).fill_null(0.0).alias("mismatch"),
+                part.cast(pl.Float64).fill_null(np.nan).alias("mismatch"),
             )
             .sort("step", "update", maintain_order=True)
             .group_by("step", "rank", "trajectory_id", maintain_order=True)
@@ -202,6 +214,12 @@ def thirds(values: Array) -> tuple[float, float, float]:
     parts = np.array_split(values, 3)
     found = [float(np.median(p[np.isfinite(p)])) if np.isfinite(p).any() else np.nan for p in parts]
     return found[0], found[1], found[2]
+
+
+def known_spread(values: Array) -> float:
+    """Standard deviation of the finite values; 0.0 where there are fewer than two."""
+    known = values[np.isfinite(values)]
+    return float(known.std()) if known.size > 1 else 0.0
 
 
 def known_mean(values: Array | Sequence[float]) -> float:

@@ -7,7 +7,7 @@ that shows, the component stops telling successes from failures within groups, a
 import numpy as np
 import polars as pl
 
-from mmhealth.health.diagnosis.record import WINDOW, Array, Record, window_means
+from mmhealth.health.diagnosis.record import WINDOW, Array, Record, known_spread, window_means
 from mmhealth.health.diagnosis.sign import Sign
 from mmhealth.health.heldout import own_evaluations
 from mmhealth.health.rows import Missing
@@ -45,9 +45,13 @@ def _given_up(record: Record) -> Sign:
     rows = float(np.median(record.frame["n"].to_numpy())) * WINDOW
     error = float(np.sqrt(max(high * (1 - high) + fallen * (1 - fallen), 1e-9) / max(rows, 1)))
     lost = (high - fallen) / high if high > 0 else 0.0
-    rises = {name: _rise(record, name, best, low) for name in (*_components(record), "reward")}
+    has_total = _is_known(record, "reward")
+    names = [*_components(record), *(["reward"] if has_total else [])]
+    if not names:
+        raise Missing("neither reward nor a component of it is logged")
+    rises = {name: _rise(record, name, best, low) for name in names}
     name = max(rises, key=lambda key: rises[key])
-    total = rises["reward"]
+    total = rises.get("reward", 0.0)
     strength = min(high / REACHED, lost / LOST, (high - fallen) / error / SURE, rises[name] / SURE)
     if total < 0:
         strength *= OPPOSED
@@ -59,11 +63,13 @@ def _given_up(record: Record) -> Sign:
         f"{name} goes from {before:.3g} to {now:.3g} in the same steps",
         *_held_out(record, int(steps[best]), int(steps[low])),
     ]
-    rivals = {
-        "resume fault": "ruled out: the total reward does not fall, as it would with a lost state"
-        if total >= 0
-        else "not ruled out: the total reward falls with success"
-    }
+    if not has_total:
+        kept = "not ruled out: the total reward is not logged"
+    elif total >= 0:
+        kept = "ruled out: the total reward does not fall, as it would with a lost state"
+    else:
+        kept = "not ruled out: the total reward falls with success"
+    rivals = {"resume fault": kept}
     return Sign(float(np.clip(strength, 0.0, 2.0)), int(steps[best]), tuple(evidence), rivals)
 
 
@@ -94,8 +100,15 @@ def _parted(record: Record) -> Sign:
     return best
 
 
+def _is_known(record: Record, name: str) -> bool:
+    try:
+        return bool(np.isfinite(record.mean(name)).any())
+    except Missing:
+        return False
+
+
 def _components(record: Record) -> list[str]:
-    return [name for name in record.sampled.columns if name.startswith("reward_")]
+    return record.components
 
 
 def _told(record: Record, name: str) -> Array:
@@ -135,7 +148,7 @@ def _rise(record: Record, name: str, before: int, after: int) -> float:
     except Missing:
         return 0.0
     means = window_means(values)
-    noise = float(np.nanstd(np.diff(values))) * np.sqrt(2 / WINDOW) or 1e-12
+    noise = known_spread(np.diff(values)) * np.sqrt(2 / WINDOW) or 1e-12
     return float(np.nan_to_num((means[after] - means[before]) / noise))
 
 

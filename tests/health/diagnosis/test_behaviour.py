@@ -62,7 +62,7 @@ def test_serial_collapse_is_fear_of_a_cost(course):
     first = diagnose(course(flees(3.0))).first
     assert first.mode == "serial collapse"
     assert first.rivals["premature specialisation"].startswith("ruled out")
-    assert "violations fell" in first.evidence[1]
+    assert "violations went" in first.evidence[1]
 
 
 def test_a_retreat_that_nothing_punishes_is_none(course):

@@ -45,7 +45,9 @@ def test_a_clean_restart_is_none(healthy_course):
 
 
 def test_a_restart_at_the_very_end_cannot_be_told(course):
-    assert "resume fault" in diagnose(course(restarts=[38])).ruled_out
+    found = diagnose(course(restarts=[38]))
+    assert "resume fault" not in found.ruled_out
+    assert found.insufficient["resume fault"] == "a restart has fewer than 4 steps on one side"
 
 
 @pytest.mark.parametrize(("column", "value"), [("advantage", np.nan), ("reward", np.inf)])

@@ -58,7 +58,7 @@ def test_age_alone_is_no_staleness(course):
 def test_collapse_on_a_fresh_batch(course, part):
     finding = first(course(wide(part, 2.5)))
     assert finding.mode == "estimator collapse"
-    assert "updates a step" in finding.evidence[0]
+    assert "updates of a trajectory" in finding.evidence[0]
     assert finding.rivals["staleness"].startswith("ruled out")
 
 

@@ -234,8 +234,8 @@ def write(
         f"{len(judged)} short runs of the reference trainer, all in the orchestrator's world "
         "(`benchmarks/causes.py`), into each of which none, one or two of "
         f"{len(CAUSES)} causes were put. Neither the name of the world nor the configuration is in "
-        f"any log; {same}; every run was restarted once, without a fault unless that is the cause, but those that "
-        "died of values that are not finite before. "
+        f"any log; {same}; every run was restarted once, without a fault unless that is the cause, "
+        "but those that died of values that are not finite before. "
         f"Thresholds of evidence were chosen on seeds {CHOOSING[0]} to {CHOOSING[-1]} "
         f"({len(chose)} runs); the figures are of seeds {JUDGING[0]} to {JUDGING[-1]}, which chose "
         "nothing. Intervals are Clopper and Pearson's, 95 %.",

@@ -82,11 +82,11 @@ def columns(fleet: Iterable[Member]) -> str:
         if (member.path / "done").exists():
             run = open_run(member.path)
             tables = (run.trajectories, run.updates, run.steps, run.evaluations)
-            kinds[tuple(tuple(sorted(table.columns)) for table in tables if len(table))] += 1
-    full = [kind for kind in kinds if len(kind) == 4]
-    if len(full) != 1:
-        raise ValueError(f"runs differ in their columns: {len(full)} kinds")
-    return f"all {sum(kinds.values())} runs have the same {sum(map(len, full[0]))} columns"
+            kinds[tuple(tuple(sorted(table.columns)) for table in tables)] += 1
+    if len(kinds) != 1:
+        raise ValueError(f"runs differ in their columns: {len(kinds)} kinds")
+    [(kind, runs)] = kinds.items()
+    return f"all {runs} runs have the same {sum(map(len, kind))} columns"
 
 
 def share(right: int, of: int) -> str:

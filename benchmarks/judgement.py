@@ -249,7 +249,8 @@ def page(
         f"rules were chosen on the fleet's seeds {CHOOSING[0]} to {CHOOSING[-1]} and on streams "
         f"{CHOOSING_STREAMS.start} to {CHOOSING_STREAMS.stop - 1}; all figures here are of seeds "
         f"{JUDGING[0]} to {JUDGING[-1]} and streams {JUDGING_STREAMS.start} to "
-        f"{JUDGING_STREAMS.stop - 1}, which chose nothing. {machine()}",
+        f"{JUDGING_STREAMS.stop - 1}, which chose nothing; they were looked at twice "
+        f"([why](../calibration.md#the-shipped-defaults)). {machine()}",
         goals(judged, streams),
         "## The fleet",
         f"{len(judged)} runs, labelled by held-out success alone ([how](../calibration.md)). A "

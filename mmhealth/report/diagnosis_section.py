@@ -3,8 +3,7 @@
 from mmhealth.health.diagnosis import Diagnosis, Finding
 from mmhealth.report.audit import RunAudit
 from mmhealth.report.blocks import Block, Bullets, Code, Folded, Paragraph, Section, Strong, Words
-
-_SILENT = {"healthy": "No failure mode shows.", "insufficient data": "Insufficient data."}
+from mmhealth.report.words import capital
 
 
 def diagnosis_section(run: RunAudit) -> Section:
@@ -26,17 +25,18 @@ def describe_outcome(found: Diagnosis) -> str:
     """What the diagnosis comes to, in a sentence."""
     if found.first is not None:
         return f"{name_finding(found.first)}."
-    if found.outcome == "undetermined":
-        return f"Undetermined: {found.why}."
-    return f"{_SILENT.get(found.outcome, '')} {found.why[:1].upper()}{found.why[1:]}.".strip()
+    if found.outcome == "healthy":
+        return f"{capital(found.why)}."
+    return f"{capital(found.outcome)}: {found.why}."
 
 
 def name_finding(item: Finding) -> str:
     """A failure mode with its confidence: ``Staleness (confidence 92 %, since step 4)``."""
     since = "" if item.since is None else f", since step {item.since}"
     tried = ", experimental" if item.experimental else ""
-    name = item.mode[:1].upper() + item.mode[1:]
-    return f"{name} (confidence {item.confidence:.0%}{since}{tried})".replace("%", " %")
+    return f"{capital(item.mode)} (confidence {item.confidence:.0%}{since}{tried})".replace(
+        "%", " %"
+    )
 
 
 def _headline(item: Finding) -> Paragraph:

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from mmhealth.gradnorm.passes import Gradients, Saved, backward_pass
+from mmhealth.gradnorm.segments import Segments
 from mmhealth.gradnorm.use import Use
 
 
@@ -29,17 +30,16 @@ class _Spread(torch.autograd.Function):
         return parameter.expand(shape)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    @backward_pass
+    def backward(ctx: Any, saved: Saved, gradient: Tensor) -> Gradients:
         use: Use = ctx.use
-        with torch._C.DisableTorchFunction(), torch.autocast(gradient.device.type, enabled=False):
-            rest = gradient.shape[ctx.leading :]
-            rows = gradient.reshape(-1, *rest)
+        rest = gradient.shape[ctx.leading :]
+        rows = gradient.reshape(-1, *rest)
 
-            def back(totals: Tensor) -> Tensor:
-                return _reduced(totals, ctx.shape)
+        def back(totals: Tensor) -> Tensor:
+            return _reduced(totals, ctx.shape)
 
-            whole = use.hand_out(use.sums(rows, back))
+        whole = use.hand_out(use.sums(rows, back))
         return whole, None, None, None
 
 
@@ -81,37 +81,36 @@ class _LayerNorm(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    @backward_pass
+    def backward(ctx: Any, saved: Saved, gradient: Tensor) -> Gradients:
         """The native kernel on the rows of each trajectory."""
-        x, mean, rstd, weight, bias = ctx.saved_tensors
+        x, mean, rstd, weight, bias = saved
         how: Norm = ctx.how
-        with torch._C.DisableTorchFunction(), torch.autocast(x.device.type, enabled=False):
-            use = how.weight or how.bias
-            assert use is not None
-            g = gradient.reshape(-1, *how.shape)
-            live = use.live(g)
-            rows = [live.gathered(t) for t in (g, x.reshape(g.shape), *_flat(mean, rstd, len(g)))]
-            skips = live.dead is not None and live.order is None
-            g_x = (g.new_zeros if skips else g.new_empty)(rows[0].shape)
-            wanted = [True, how.weight is not None, how.bias is not None]
-            gains, shifts = [], []
-            for _, a, b in live.bounds:
-                one = torch.ops.aten.native_layer_norm_backward(
-                    *(t[a:b] for t in rows[:2]),
-                    how.shape,
-                    *(t[a:b] for t in rows[2:]),
-                    weight,
-                    bias,
-                    wanted,
-                )
-                g_x[a:b] = one[0]
-                gains.append(one[1])
-                shifts.append(one[2])
-            if live.order is not None:
-                g_x = g_x.new_zeros(g.shape).index_copy_(0, live.order, g_x)
-            g_weight = _charged(how.weight, live.members, gains, weight)
-            g_bias = _charged(how.bias, live.members, shifts, bias)
+        use = how.weight or how.bias
+        assert use is not None
+        g = gradient.reshape(-1, *how.shape)
+        live = use.live(g)
+        rows = [live.gathered(t) for t in (g, x.reshape(g.shape), *_flat(mean, rstd, len(g)))]
+        skips = live.dead is not None and live.order is None
+        g_x = (g.new_zeros if skips else g.new_empty)(rows[0].shape)
+        wanted = [True, how.weight is not None, how.bias is not None]
+        gains, shifts = [], []
+        for _, a, b in live.bounds:
+            one = torch.ops.aten.native_layer_norm_backward(
+                *(t[a:b] for t in rows[:2]),
+                how.shape,
+                *(t[a:b] for t in rows[2:]),
+                weight,
+                bias,
+                wanted,
+            )
+            g_x[a:b] = one[0]
+            gains.append(one[1])
+            shifts.append(one[2])
+        if live.order is not None:
+            g_x = g_x.new_zeros(g.shape).index_copy_(0, live.order, g_x)
+        g_weight = _charged(how.weight, live, gains, weight)
+        g_bias = _charged(how.bias, live, shifts, bias)
         return g_x.view(x.shape), g_weight, g_bias, None
 
 
@@ -120,10 +119,10 @@ def _flat(mean: Tensor, rstd: Tensor, rows: int) -> tuple[Tensor, Tensor]:
 
 
 def _charged(
-    use: Use | None, members: list[int], gradients: list[Tensor], parameter: Tensor
+    use: Use | None, live: Segments, gradients: list[Tensor], parameter: Tensor
 ) -> Tensor | None:
     if use is None:
         return None
     totals = torch.stack(gradients) if gradients else parameter.new_zeros(0, *parameter.shape)
-    use.charge(members, totals)
+    use.charge(live, totals)
     return use.hand_out(totals.sum(0))

@@ -7,7 +7,7 @@ is found by doing it to the trajectory numbers themselves.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ _SPLITTING = {"split", "chunk", "tensor_split", "split_with_sizes", "unbind"}
 _TURNING = {"transpose", "permute", "movedim", "swapaxes", "swapdims", "moveaxis"}
 _RESHAPING = {"view", "reshape", "flatten", "unsqueeze", "squeeze", "unflatten"}
 _JOINING = {"cat", "concat", "concatenate", "stack"}
+_MOVING = _INDEXING | _TURNING | _JOINING
 _FIRST_ONLY = {"matmul", "mm", "bmm", "__matmul__", "linear", "scaled_dot_product_attention"}
 _NEVER = ("index_", "scatter", "masked_scatter", "__setitem__", "einsum", "sort", "topk", "gather")
 
@@ -42,13 +43,15 @@ def put_ids(tensor: Tensor, ids: Tensor | None) -> None:
         setattr(tensor, _NAME, ids)
 
 
-def tensors_in(*values: Any) -> Iterator[Tensor]:
+def tensors_in(*values: Any) -> list[Tensor]:
     """Tensors among arguments, one level of lists and tuples deep."""
+    found = []
     for value in values:
         if isinstance(value, Tensor):
-            yield value
+            found.append(value)
         elif isinstance(value, (list, tuple)):
-            yield from (inner for inner in value if isinstance(inner, Tensor))
+            found += [inner for inner in value if isinstance(inner, Tensor)]
+    return found
 
 
 class Follower:
@@ -56,6 +59,10 @@ class Follower:
 
     def __init__(self) -> None:
         self._carrying = False
+
+    def concerned(self, name: str) -> bool:
+        """Whether an operation of this name may move tokens, or hand on what is carried."""
+        return self._carrying or name in _MOVING
 
     def follow(
         self,
@@ -174,7 +181,7 @@ def _join(
     layout: Layout, name: str, result: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> bool:
     """Let a concatenation or stack carry its parts' trajectories; whether it does."""
-    parts = list(tensors_in(args[0]))
+    parts = tensors_in(args[0])
     axis = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % result.ndim
     carried = [ids_of(t) for t in parts]
     known = [ids for ids in carried if ids is not None and ids.numel()]

@@ -68,19 +68,30 @@ class Interception(TorchFunctionMode):
     ) -> Any:
         """One operation."""
         kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "__get__" and not is_turn(func):
+            return func(*args, **kwargs)
         if func in engine.ENTRIES:
             return engine.run(self, func, args, kwargs)
-        if getattr(func, "__name__", "") == "__get__" and not is_turn(func):
+        recording = torch.is_grad_enabled()
+        if not recording and func is not torch.nn.functional.embedding:
             return func(*args, **kwargs)
-        tensors = list(tensors_in(*args, *kwargs.values()))
-        found = next((t for t in tensors if self.handle(t) is not None), None)
+        tensors = tensors_in(*args, *kwargs.values())
+        found = fresh = None
+        for tensor in tensors:
+            if found is None and self.handle(tensor) is not None:
+                found = tensor
+            elif fresh is None and getattr(tensor, _FRESH, None) is not None:
+                fresh = tensor
         if found is None:
             result = func(*args, **kwargs)
         else:
             result = self._with_parameter(func, found, tensors, args, kwargs)
-        if torch.is_grad_enabled():
-            self._follower.follow(self.layout, func, result, args, kwargs)
-            self._keep_fresh(func, result, tensors)
+        if recording:
+            if self._follower.concerned(name):
+                self._follower.follow(self.layout, func, result, args, kwargs)
+            if fresh is not None:
+                self._keep_fresh(func, result, tensors, fresh)
         return result
 
     def handle(self, tensor: Tensor | None) -> Handle | None:
@@ -89,7 +100,7 @@ class Interception(TorchFunctionMode):
             return None
         target = self._targets.get(id(tensor))
         if target is not None:
-            return Handle(target)
+            return target.handle
         found: Handle | None = getattr(tensor, _HANDLE, None)
         return found
 
@@ -156,10 +167,7 @@ class Interception(TorchFunctionMode):
             if target is not None and tensor.ndim and not aligned:
                 self._uncovered(target, "what it gives is broadcast over trajectories")
 
-    def _keep_fresh(self, func: Any, result: Any, tensors: list[Tensor]) -> None:
-        fresh = next((t for t in tensors if getattr(t, _FRESH, None) is not None), None)
-        if fresh is None:
-            return
+    def _keep_fresh(self, func: Any, result: Any, tensors: list[Tensor], fresh: Tensor) -> None:
         others = any(t is not fresh and self.handle(t) is None for t in tensors)
         if others and func in self._rules and isinstance(result, Tensor):
             self.refuse_broadcast(tensors, result.shape)
@@ -175,8 +183,6 @@ class Interception(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        if not torch.is_grad_enabled() and func is not torch.nn.functional.embedding:
-            return func(*args, **kwargs)
         if torch.compiler.is_compiling():
             raise GradNormError("a compiled region cannot be measured: run the step uncompiled")
         rule = self._rules.get(func)

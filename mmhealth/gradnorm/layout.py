@@ -5,8 +5,10 @@ in many shapes, (rows, time, d), (rows * time, d), (1, tokens, d), with further 
 layout `resolve`s the leading axes of an input to `Segments`, or to None where they do not fit.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,6 +17,9 @@ from mmhealth.errors import GradNormError
 from mmhealth.gradnorm.segments import NOBODY, Segments
 
 Shape = tuple[int, ...]
+
+_KNOWN = 64
+"""Input shapes to remember."""
 
 
 @dataclass(eq=False)
@@ -29,16 +34,33 @@ class Layout:
     mask: Tensor | None = None
     """(rows, time) bool: False where a row is padded; only with ``per_row``."""
     _flat: set[int] = field(default_factory=set)
+    """Numbers of positions that this step has seen in more than one axis."""
     _known: dict[tuple[Shape, torch.device], Segments] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def highest(self) -> int:
         """Largest trajectory number, -1 if there is none."""
         return int(self.ids.max()) if self.ids.numel() else -1
 
+    @cached_property
     def members(self) -> list[int]:
         """Trajectories that occur, sorted."""
         return [i for i in self.ids.unique().tolist() if i != NOBODY]  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def _rises(self) -> bool:
+        """Whether every row is a trajectory of its own, in order."""
+        return bool((self.ids.diff() > 0).all())
+
+    def again(self) -> "Layout":
+        """The same for another step: what it has worked out is kept, what it has seen is not."""
+        if len(self._known) > _KNOWN:
+            self._known.clear()
+        return replace(self, _flat=set())
+
+    def unmasked(self) -> "Layout":
+        """The same without skipping padding."""
+        return Layout(self.ids, self.per_row)
 
     def expected(self) -> str:
         """What leading axes it expects, in words."""
@@ -75,21 +97,29 @@ class Layout:
 
     def resolve(self, leading: Shape, device: torch.device) -> Segments | None:
         """Segments of an input with these leading axes, None if it is none of this layout's."""
+        if self.per_row and len(leading) > 1 and leading[0] == len(self.ids):
+            self._flat.add(math.prod(leading))
+        elif self.per_row and leading and math.prod(leading) not in {len(self.ids), *self._flat}:
+            return self._made(leading, device)
         known = self._known.get((leading, device))
-        if known is not None:
-            return known
+        if known is None:
+            known = self._made(leading, device)
+            if known is not None:
+                self._known[leading, device] = known
+        return known
+
+    def _made(self, leading: Shape, device: torch.device) -> Segments | None:
         ids = self.token_ids(leading)
         if ids is None:
             return None
-        if self.per_row and len(leading) > 1:
-            self._flat.add(ids.numel())
+        if self.per_row and self.mask is None and len(self.ids) and self._rises:
+            return Segments.even(self.ids.to(device), ids.numel() // len(self.ids))
         ids = ids.reshape(-1).to(device)
         segments = Segments.of(ids)
         if self.mask is not None and self.mask.numel() == len(ids):
             valid = self.mask.reshape(-1).to(device)
             if not bool(valid.all()):
                 segments.trimmed = Segments.of(torch.where(valid, ids, NOBODY))
-        self._known[leading, device] = segments
         return segments
 
 

@@ -13,7 +13,7 @@ Nothing here raises during ``backward``, which belongs to the user: problems are
 when a norm is read.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mmhealth.gradnorm.audit import Audit
 from mmhealth.gradnorm.rows import RowSums
+from mmhealth.gradnorm.segments import Segments
 from mmhealth.gradnorm.target import Handle, Target
 
 Summand = Callable[[int], Tensor | None]
@@ -47,6 +48,17 @@ class _Uses:
     rows: RowSums = field(default_factory=RowSums)
 
 
+@dataclass(slots=True)
+class _Charge:
+    """What trajectories are charged with for one use of a target."""
+
+    target: Target
+    index: Tensor
+    values: Tensor
+    """(members,) squared norms, or norms if ``rooted``."""
+    rooted: bool = False
+
+
 class Ledger:
     """One step's account for trajectories 0 .. count - 1."""
 
@@ -55,7 +67,7 @@ class Ledger:
         self.part = 0
         self.problems: list[str] = []
         self.audit = Audit()
-        self.squares: dict[str, Tensor] = {}
+        self._charges: list[_Charge] = []
         self._shared = shared
         self._slots = {i: slot for slot, i in enumerate(sorted(spanning))}
         self._buffers: dict[str, tuple[Target, Tensor]] = {}
@@ -117,37 +129,52 @@ class Ledger:
             return torch.zeros((), dtype=torch.float64, device=gradient.device)
         return squared(gradient)
 
-    def stream_all(self, handle: Handle, members: Sequence[int], gradients: Tensor) -> None:
+    def stream_all(self, handle: Handle, live: Segments, gradients: Tensor) -> None:
         """The same for (members, ...) whole gradients at once."""
-        if self._slots and members:
-            squares = torch.stack(
-                [self.stream(handle, i, g) for i, g in zip(members, gradients, strict=True)]
-            )
+        if self._slots:
+            parts = zip(live.members, gradients, strict=True)
+            each = [self.stream(handle, i, g) for i, g in parts]
+            squares = torch.stack(each) if each else gradients.new_zeros(0)
         else:
             flat = gradients.flatten(1) if gradients.ndim > 1 else gradients[:, None]
             wide = torch.float64 if flat.shape[1] > _NORM else None
-            squares = torch.linalg.vector_norm(flat, dim=1, dtype=wide).double().square()
-        self.add(handle.target, members, squares)
-
-    def add(self, target: Target, members: Sequence[int], squares: Tensor) -> None:
-        """Add (members,) squared norms."""
-        if not len(members):
+            norms = torch.linalg.vector_norm(flat, dim=1, dtype=wide)
+            self._charges.append(_Charge(handle.target, live.index, norms, rooted=True))
             return
-        index = torch.tensor(members, device=squares.device)
-        total = self._total(target, squares.device)
-        total.index_add_(0, index, squares.double())
+        self.add(handle.target, live.index, squares)
 
-    def take_all(self, handle: Handle, members: Sequence[int], gradients: Tensor) -> None:
+    def add(self, target: Target, index: Tensor, squares: Tensor) -> None:
+        """Add (members,) squared norms of the trajectories ``index``, each at most once."""
+        if len(index):
+            self._charges.append(_Charge(target, index, squares))
+
+    def squares(self) -> dict[str, Tensor]:
+        """(count,) float64 squared norms by parameter."""
+        totals: dict[str, Tensor] = {}
+        for charges in _alike(self._charges):
+            rows = torch.stack([charge.values for charge in charges]).double()
+            rows = rows.square() if charges[0].rooted else rows
+            index = charges[0].index.to(rows.device)
+            if len(index) != self.count or bool((index.diff() < 0).any()):
+                whole = rows.new_zeros(len(rows), self.count)
+                rows = whole.index_add_(1, index, rows)
+            for charge, row in zip(charges, rows.unbind(0), strict=True):
+                name = charge.target.parent
+                known = totals.get(name)
+                totals[name] = row if known is None else known + row.to(known.device)
+        return totals
+
+    def take_all(self, handle: Handle, live: Segments, gradients: Tensor) -> None:
         """Take (members, ...) whole gradients, or keep them where they must wait."""
         if self.defers(handle.target):
-            at = {i: row for row, i in enumerate(members)}
+            at = {i: row for row, i in enumerate(live.members)}
             self.later(
                 handle.target,
                 lambda i: handle.back(gradients[at[i]]) if i in at else None,
-                members,
+                live.members,
             )
             return
-        self.stream_all(handle, members, gradients)
+        self.stream_all(handle, live, gradients)
 
     def take_rows(self, target: Target, ids: Tensor, tokens: Tensor, gradients: Tensor) -> None:
         """Take (tokens, d) gradients of table rows that an embedding read."""
@@ -156,13 +183,13 @@ class Ledger:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """What happens inside is not accounted for: a backward pass beside the user's."""
-        kept = self.squares, self.audit, self.problems, self._uses, self._buffers
-        self.squares, self.audit, self.problems = {}, Audit(), []
+        kept = self._charges, self.audit, self.problems, self._uses, self._buffers
+        self._charges, self.audit, self.problems = [], Audit(), []
         self._uses, self._buffers = {}, {}
         try:
             yield
         finally:
-            self.squares, self.audit, self.problems, self._uses, self._buffers = kept
+            self._charges, self.audit, self.problems, self._uses, self._buffers = kept
 
     def end_part(self) -> None:
         """Square what waited; the next uses belong to the next part."""
@@ -178,7 +205,8 @@ class Ledger:
                 if i in self._slots:
                     self._span(target, i).add_(gradient)
                 else:
-                    self.add(target, [i], squared(gradient)[None])
+                    square = squared(gradient)[None]
+                    self.add(target, torch.tensor([i], device=square.device), square)
         self._uses.clear()
         self.part += 1
 
@@ -186,15 +214,16 @@ class Ledger:
         """Square the trajectories that span parts."""
         self.end_part()
         for target, buffer in self._buffers.values():
-            self.add(target, list(self._slots), torch.stack([squared(part) for part in buffer]))
+            squares = torch.stack([squared(part) for part in buffer])
+            self.add(target, torch.tensor(list(self._slots), device=squares.device), squares)
         self._buffers.clear()
 
     def _end_rows(self, target: Target, uses: _Uses) -> None:
-        members, sparse, problem = uses.rows.squares(uses.streamed, self._slots)
+        index, sparse, problem = uses.rows.squares(uses.streamed, self._slots)
         if problem:
             self.problem(f"{target.name}: {problem}")
             return
-        self.add(target, members, sparse)
+        self.add(target, index, sparse)
         for i in self._slots.keys() & set(uses.rows.members()):
             uses.rows.add_into(self._span(target, i), i)
 
@@ -212,12 +241,15 @@ class Ledger:
             uses = self._uses[target] = _Uses()
         return uses
 
-    def _total(self, target: Target, device: torch.device) -> Tensor:
-        if target.parent not in self.squares:
-            self.squares[target.parent] = torch.zeros(
-                self.count, dtype=torch.float64, device=device
-            )
-        return self.squares[target.parent]
+
+def _alike(charges: list[_Charge]) -> Iterable[list[_Charge]]:
+    """Charges of the same trajectories in the same form, to be added up together."""
+    groups: dict[tuple[int, torch.device, torch.dtype, bool], list[_Charge]] = {}
+    for charge in charges:
+        values = charge.values
+        key = id(charge.index), values.device, values.dtype, charge.rooted
+        groups.setdefault(key, []).append(charge)
+    return groups.values()
 
 
 def squared(gradient: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mmhealth.gradnorm.ledger import Summand
+from mmhealth.gradnorm.passes import Gradients, Saved, backward_pass
 from mmhealth.gradnorm.segments import Segments
 from mmhealth.gradnorm.use import Use
 
@@ -22,7 +22,7 @@ _BATCHED = 1 << 20
 """Elements of all trajectories' gradients together up to which one batched product is faster."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Matrix:
     """How one call multiplies: ``x W^T + b``, or ``x W + b`` if ``transposed``."""
 
@@ -54,26 +54,25 @@ class _Product(torch.autograd.Function):
         return product.view(*x.shape[:-1], weight.shape[1])
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+    @backward_pass
+    def backward(ctx: Any, saved: Saved, gradient: Tensor) -> Gradients:
+        x, weight = saved
         how: Matrix = ctx.how
-        with torch._C.DisableTorchFunction(), torch.autocast(x.device.type, enabled=False):
-            g = gradient.reshape(-1, gradient.shape[-1])
-            use = how.weight or how.bias
-            assert use is not None
-            live = use.live(g)
-            g_weight = g_bias = g_x = None
-            if how.bias is not None and ctx.needs_input_grad[2]:
-                totals = live.sums(g)
-                how.bias.charge(live.members, totals)
-                g_bias = how.bias.hand_out(totals.sum(0))
-            if how.weight is not None and ctx.needs_input_grad[1]:
-                summed = own(how.weight, live, x.reshape(-1, x.shape[-1]), g, how.transposed)
-                g_weight = how.weight.hand_out(summed)
-            if ctx.needs_input_grad[0]:
-                back = weight.t() if how.transposed else weight
-                g_x = _input_gradient(g, back, live).view(x.shape)
+        g = gradient.reshape(-1, gradient.shape[-1])
+        use = how.weight or how.bias
+        assert use is not None
+        live = use.live(g)
+        g_weight = g_bias = g_x = None
+        if how.bias is not None and ctx.needs_input_grad[2]:
+            totals = live.sums(g)
+            how.bias.charge(live, totals)
+            g_bias = how.bias.hand_out(totals.sum(0))
+        if how.weight is not None and ctx.needs_input_grad[1]:
+            summed = own(how.weight, live, x.reshape(-1, x.shape[-1]), g, how.transposed)
+            g_weight = how.weight.hand_out(summed)
+        if ctx.needs_input_grad[0]:
+            back = weight.t() if how.transposed else weight
+            g_x = _input_gradient(g, back, live).view(x.shape)
         return g_x, g_weight, g_bias, None
 
 
@@ -92,15 +91,12 @@ def own(use: Use, live: Segments, x: Tensor, g: Tensor, transposed: bool = False
         whole = left if live.order is not None or live.dead is None else _alive(left, live)
         other = right if whole is left else _alive(right, live)
         return (whole.t() @ other).to(wide)
-    length = live.uniform()
-    elements = len(live.bounds) * shape[0] * shape[1]
-    if length is not None and elements <= _BATCHED and not ledger.tied(target):
-        count = len(live.bounds)
-        batch = torch.bmm(
-            left.reshape(count, length, -1).transpose(1, 2), right.reshape(count, length, -1)
-        ).to(wide)
-        ledger.stream_all(use.handle, live.members, batch)
-        return batch.sum(0)
+    if live.length is not None and len(live.index) * shape[0] * shape[1] <= _BATCHED:
+        if not ledger.tied(target):
+            tiles = len(live.index), live.length, -1
+            batch = torch.bmm(left.reshape(tiles).mT, right.reshape(tiles)).to(wide)
+            ledger.stream_all(use.handle, live, batch)
+            return batch.sum(0)
     first = bool(live.bounds) and wide == left.dtype
     total = (torch.empty if first else torch.zeros)(shape, dtype=wide, device=left.device)
     buffer = torch.empty(shape, dtype=left.dtype, device=left.device)
@@ -112,7 +108,7 @@ def own(use: Use, live: Segments, x: Tensor, g: Tensor, transposed: bool = False
         if into is buffer:
             total.add_(buffer)
     if squares:
-        ledger.add(target, live.members, torch.stack(squares))
+        ledger.add(target, live.index, torch.stack(squares))
     return total
 
 

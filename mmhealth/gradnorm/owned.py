@@ -65,7 +65,9 @@ class OwnedNorms:
         self._report = on_uncovered == "report"
         self._shared = tuple(shared)
         self._memory_limit = memory_limit
-        self._check()
+        self._targets: dict[int, Target] = {}
+        self._rows: dict[int, Layout] = {}
+        self._survey()
 
     def step(self, *parts: int | Tensor | Layout) -> OwnedStep:
         """A context for all forward and backward passes of one optimizer step.
@@ -81,13 +83,14 @@ class OwnedNorms:
         """
         if not parts:
             raise GradNormError("a step needs at least one part: step(number of rows)")
-        coverage.refuse_coupling(self._model)
-        layouts = [as_layout(part) for part in parts]
-        targets = self._check()
-        occurrences = Counter(i for layout in layouts for i in layout.members())
-        spanning = [i for i, times in occurrences.items() if times > 1]
+        survey = self._survey()
+        if survey.coupling:
+            raise coverage.refuse_coupling(survey.coupling)
+        layouts = [self._layout(part) for part in parts]
+        spanning = _spanning(layouts)
         size = sum(
-            t.parameter.numel() * max(4, t.parameter.element_size()) for t in targets.values()
+            t.parameter.numel() * max(4, t.parameter.element_size())
+            for t in survey.targets.values()
         )
         if spanning and size * len(spanning) > self._memory_limit:
             raise GradNormError(
@@ -97,14 +100,31 @@ class OwnedNorms:
             )
         count = 1 + max(layout.highest for layout in layouts)
         ledger = Ledger(count, self._is_shared, spanning)
-        return OwnedStep(layouts, targets, ledger, report=self._report)
+        layouts = [layout.again() for layout in layouts]
+        return OwnedStep(layouts, survey.targets, ledger, report=self._report)
 
-    def _check(self) -> dict[int, Target]:
-        targets = coverage.targets(self._model)
-        lacking = dict(coverage.without_rule(self._model))
-        if lacking and not self._report:
-            raise coverage.refusal(lacking)
-        return targets
+    def _survey(self) -> coverage.Survey:
+        survey = coverage.survey(self._model, self._targets)
+        if survey.without_rule and not self._report:
+            raise coverage.refusal(survey.without_rule)
+        self._targets = survey.targets
+        return survey
+
+    def _layout(self, part: int | Tensor | Layout) -> Layout:
+        """A layout for this step; of a plain number of rows the last is remembered."""
+        if not isinstance(part, int):
+            return as_layout(part)
+        if part not in self._rows:
+            self._rows = {part: as_layout(part)}
+        return self._rows[part]
 
     def _is_shared(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self._shared)
+
+
+def _spanning(layouts: list[Layout]) -> list[int]:
+    """Trajectories that occur in several parts."""
+    if len(layouts) == 1:
+        return []
+    occurrences = Counter(i for layout in layouts for i in layout.members)
+    return [i for i, times in occurrences.items() if times > 1]

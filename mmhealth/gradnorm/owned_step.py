@@ -65,7 +65,8 @@ class OwnedStep:
         self._ledger.close()
         self._problem = self._found_problem()
         if self._problem is None:
-            self._squares = self._ledger.squares
+            squares = self._ledger.squares()
+            self._squares = {n: s for n, s in squares.items() if n not in self._missing}
             wrong = self._verification and self._verification.problem(self._total())
             if wrong:
                 self._problem, self._squares = GradNormError(wrong), None
@@ -89,7 +90,6 @@ class OwnedStep:
         backpropagated. A trajectory that the loss does not depend on has norm 0. Raises
         `GradNormError` where there is no such number, and says why.
         """
-        self._read()
         return self._total().clamp(min=0).sqrt() / scale
 
     def by_module(self, scale: float | Tensor = 1.0) -> dict[str, Tensor]:
@@ -175,12 +175,10 @@ class OwnedStep:
                 self._missing[target.name] = gap
             elif gap is not None:
                 return coverage.refusal({target.name: gap})
-        for name in self._missing:
-            self._ledger.squares.pop(name, None)
         return None
 
     def _total(self) -> Tensor:
-        squares = list(self._ledger.squares.values())
+        squares = list(self._read().values())
         if not squares:
             return torch.zeros(self._ledger.count, dtype=torch.float64)
         return torch.stack([s.to(squares[0].device) for s in squares]).sum(0)

@@ -39,7 +39,7 @@ def demand_targets(seen: Interception, *tensors: Tensor | None) -> None:
 
 def linear(seen: Interception, args: Args, kwargs: Kwargs) -> Tensor:
     """``linear(x, W, b)``."""
-    x, weight, bias = bound(args, kwargs, "input", "weight", "bias")
+    x, weight, bias = args if len(args) == 3 else bound(args, kwargs, "input", "weight", "bias")
     return product(seen, x, weight, bias)
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from mmhealth.gradnorm.matrix import own
+from mmhealth.gradnorm.passes import Gradients, Saved, backward_pass
 from mmhealth.gradnorm.use import Use
 
 Gates = dict[str, int]
@@ -54,19 +54,18 @@ class _Steps(torch.autograd.Function):
         return weight.new_zeros(shape)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    @backward_pass
+    def backward(ctx: Any, saved: Saved, gradient: Tensor) -> Gradients:
         held: Held = ctx.held
-        with torch._C.DisableTorchFunction(), torch.autocast(gradient.device.type, enabled=False):
-            rows_first = gradient.transpose(0, 1)
-            g = rows_first.reshape(-1, gradient.shape[-1])
-            g_weight = g_bias = None
-            if held.weight is not None:
-                states = torch.stack(held.states, 1)
-                x = states.reshape(-1, states.shape[-1]).to(g.dtype)
-                g_weight = held.weight.hand_out(own(held.weight, held.weight.live(g), x, g))
-            if held.bias is not None:
-                g_bias = held.bias.hand_out(held.bias.sums(g))
+        rows_first = gradient.transpose(0, 1)
+        g = rows_first.reshape(-1, gradient.shape[-1])
+        g_weight = g_bias = None
+        if held.weight is not None:
+            states = torch.stack(held.states, 1)
+            x = states.reshape(-1, states.shape[-1]).to(g.dtype)
+            g_weight = held.weight.hand_out(own(held.weight, held.weight.live(g), x, g))
+        if held.bias is not None:
+            g_bias = held.bias.hand_out(held.bias.sums(g))
         return g_weight, g_bias, None, None
 
 

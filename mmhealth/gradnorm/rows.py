@@ -61,23 +61,24 @@ class RowSums:
         owner = keys.div(_SHIFT, rounding_mode="floor")
         return [int(i) for i in owner.unique().tolist()]  # type: ignore[no-untyped-call]
 
-    def squares(self, dense: bool, without: Container[int]) -> tuple[list[int], Tensor, str | None]:
+    def squares(self, dense: bool, without: Container[int]) -> tuple[Tensor, Tensor, str | None]:
         """Trajectories, their squared norms with the cross term of a dense use, and a problem."""
         keys, grads = self._all()
         owner = keys.div(_SHIFT, rounding_mode="floor")
         members = owner.unique().tolist()  # type: ignore[no-untyped-call]
         square = grads.double().square().sum(1)
         if not members:
-            return [], square, None
+            return owner, square, None
         if dense:
             cross, problem = self._cross(keys, grads)
             if problem:
-                return [], square, problem
+                return owner, square, problem
             square = square + 2 * cross
         totals = torch.zeros(int(owner.max()) + 1, dtype=torch.float64, device=square.device)
         totals.index_add_(0, owner, square)
         kept = [i for i in members if i not in without]
-        return kept, totals[torch.tensor(kept, dtype=torch.long, device=totals.device)], None
+        index = torch.tensor(kept, dtype=torch.long, device=totals.device)
+        return index, totals[index], None
 
     def add_into(self, buffer: Tensor, trajectory: int) -> None:
         """Add a trajectory's rows to a dense gradient."""

@@ -87,7 +87,7 @@ def _group_norm(seen: Interception, args: Args, kwargs: Kwargs) -> Any:
 
 def _elementwise(func: Any, seen: Interception, args: Args, kwargs: Kwargs) -> Any:
     """The operation with every trainable parameter spread over the result's shape."""
-    tensors = list(tensors_in(*args, *kwargs.values()))
+    tensors = tensors_in(*args, *kwargs.values())
     activations = [t for t in tensors if seen.handle(t) is None]
     if not activations or all(t.ndim == 0 for t in activations):
         raise UnfollowedError("parameters are combined with each other before they meet the input")

@@ -1,7 +1,7 @@
 """`Segments`: the flattened rows of one layer input, as stretches that belong to a trajectory."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -9,22 +9,41 @@ from torch import Tensor
 NOBODY = -1
 """Trajectory of a position that belongs to none: padding."""
 
+Bounds = list[tuple[int, int, int]]
 
-@dataclass(eq=False)
+
 class Segments:
     """Stretches ``(trajectory, start, end)`` of rows that cover every row with a trajectory once,
     each trajectory in one stretch, in the order of ``order`` where there is one.
     """
 
-    ids: Tensor
-    """(rows,) trajectory of each row, `NOBODY` for padding."""
-    bounds: list[tuple[int, int, int]]
-    order: Tensor | None = None
-    """(rows with a trajectory,): where rows of a trajectory are apart, they are gathered first."""
-    dead: Tensor | None = None
-    """Rows of nobody: their gradient must be 0."""
-    trimmed: "Segments | None" = None
-    """The same without padding, where padding carries no gradient."""
+    def __init__(
+        self,
+        index: Tensor,
+        lengths: Tensor | int,
+        *,
+        ids: Tensor | None = None,
+        starts: Tensor | None = None,
+        order: Tensor | None = None,
+        dead: Tensor | None = None,
+    ) -> None:
+        """A number as ``lengths``: stretches of that length tile all rows."""
+        self.index = index
+        """(members,) trajectories in the order of the stretches."""
+        self.length = lengths if isinstance(lengths, int) else None
+        """Common length of all stretches where they tile all rows one after another."""
+        self.order = order
+        """(rows with a trajectory,): where rows of a trajectory are apart, they are gathered."""
+        self.dead = dead
+        """Rows of nobody: their gradient must be 0."""
+        self.trimmed: Segments | None = None
+        """The same without padding, where padding carries no gradient."""
+        self._lengths, self._starts, self._ids = lengths, starts, ids
+
+    @classmethod
+    def even(cls, index: Tensor, length: int) -> "Segments":
+        """Stretches of one length, one for each of (members,) trajectories."""
+        return cls(index, length)
 
     @classmethod
     def of(cls, ids: Tensor) -> "Segments":
@@ -33,29 +52,39 @@ class Segments:
         alive = runs != NOBODY
         dead = None if bool(alive.all()) else (ids == NOBODY).nonzero().squeeze(1)
         order = None
-        if len(runs[alive]) == len(runs[alive].unique()):
-            ends = lengths.cumsum(0)
-            starts = ends - lengths
-        else:
+        if len(runs[alive]) != len(runs[alive].unique()):
             order = torch.argsort(ids, stable=True)[0 if dead is None else len(dead) :]
             runs, lengths = torch.unique_consecutive(ids[order], return_counts=True)
             alive = torch.ones_like(runs, dtype=torch.bool)
-            ends = lengths.cumsum(0)
-            starts = ends - lengths
-        bounds = torch.stack([runs, starts, ends], 1)[alive]
-        return cls(ids, [(i, a, b) for i, a, b in bounds.tolist()], order, dead)
+        starts = lengths.cumsum(0) - lengths
+        index, lengths, starts = runs[alive], lengths[alive], starts[alive]
+        tiles = order is None and dead is None and len(index) and bool((lengths == lengths[0]).all())
+        even = int(lengths[0]) if tiles else lengths
+        return cls(index, even, ids=ids, starts=starts, order=order, dead=dead)
 
-    @property
+    @cached_property
+    def ids(self) -> Tensor:
+        """(rows,) trajectory of each row, `NOBODY` for padding."""
+        if self._ids is not None:
+            return self._ids
+        assert self.length is not None
+        return self.index.repeat_interleave(self.length)
+
+    @cached_property
     def members(self) -> list[int]:
         """Trajectories in the order of ``bounds``."""
-        return [i for i, _, _ in self.bounds]
+        members: list[int] = self.index.tolist()
+        return members
 
-    def uniform(self) -> int | None:
-        """Common length of all stretches where they tile all rows one after another, else None."""
-        if self.order is not None or self.dead is not None or not self.bounds:
-            return None
-        length = self.bounds[0][2] - self.bounds[0][1]
-        return length if all(b - a == length for _, a, b in self.bounds) else None
+    @cached_property
+    def bounds(self) -> Bounds:
+        """(trajectory, start, end) of every stretch."""
+        if isinstance(self._lengths, int):
+            n = self._lengths
+            return [(i, at * n, (at + 1) * n) for at, i in enumerate(self.members)]
+        assert self._starts is not None
+        ends = self._starts + self._lengths
+        return list(zip(self.members, self._starts.tolist(), ends.tolist(), strict=True))
 
     def gathered(self, rows: Tensor) -> Tensor:
         """Rows in the order of ``bounds``."""
@@ -81,10 +110,10 @@ class Segments:
 
     def sums(self, rows: Tensor) -> Tensor:
         """(len(bounds), ...): sum of (rows, ...) over each trajectory, in float32 at least."""
-        length = self.uniform()
         wide = torch.promote_types(rows.dtype, torch.float32)
-        if length is not None:
-            return rows.reshape(len(self.bounds), length, *rows.shape[1:]).sum(1, dtype=wide)
+        if self.length is not None:
+            tiles = rows.reshape(len(self.index), self.length, *rows.shape[1:])
+            return tiles.sum(1, dtype=wide)
         parts = [part.sum(0, dtype=wide) for _, (part,) in self.stretches(self.gathered(rows))]
         return torch.stack(parts) if parts else rows.new_zeros(0, *rows.shape[1:], dtype=wide)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from mmhealth.gradnorm.passes import Gradients, Saved, backward_pass
 from mmhealth.gradnorm.use import Use
 
 
@@ -33,18 +33,17 @@ class _LookUp(torch.autograd.Function):
         return torch.nn.functional.embedding(indices, table)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (indices,) = ctx.saved_tensors
+    @backward_pass
+    def backward(ctx: Any, saved: Saved, gradient: Tensor) -> Gradients:
+        (indices,) = saved
         how: Table = ctx.how
         use = how.use
-        with torch._C.DisableTorchFunction(), torch.autocast(gradient.device.type, enabled=False):
-            g = gradient.reshape(-1, gradient.shape[-1])
-            tokens = indices.reshape(-1)
-            ids = use.live(g).ids
-            counted = (tokens != how.padding) & (ids >= 0)
-            use.ledger.take_rows(use.handle.target, ids[counted], tokens[counted], g[counted])
-            whole = torch.ops.aten.embedding_dense_backward(
-                gradient, indices, ctx.entries, how.padding, False
-            )
+        g = gradient.reshape(-1, gradient.shape[-1])
+        tokens = indices.reshape(-1)
+        ids = use.live(g).ids
+        counted = (tokens != how.padding) & (ids >= 0)
+        use.ledger.take_rows(use.handle.target, ids[counted], tokens[counted], g[counted])
+        whole = torch.ops.aten.embedding_dense_backward(
+            gradient, indices, ctx.entries, how.padding, False
+        )
         return None, use.hand_out(whole), None

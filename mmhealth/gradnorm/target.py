@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,6 +16,11 @@ class Target:
     parameter: Tensor
     parent: str
     row: int | None = None
+
+    @cached_property
+    def handle(self) -> "Handle":
+        """The handle of the parameter itself."""
+        return Handle(self)
 
     @property
     def shape(self) -> torch.Size:

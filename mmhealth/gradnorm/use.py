@@ -10,7 +10,7 @@ from mmhealth.gradnorm.segments import Segments
 from mmhealth.gradnorm.target import Handle
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Use:
     """One use of a parameter in a part of a step."""
 
@@ -44,17 +44,17 @@ class Use:
         totals = live.sums(gradient)
         if back is not None:
             totals = back(totals)
-        self.charge(live.members, totals)
+        self.charge(live, totals)
         return totals.sum(0)
 
-    def charge(self, members: list[int], gradients: Tensor) -> None:
+    def charge(self, live: Segments, gradients: Tensor) -> None:
         """Charge trajectories with (members, ...) whole gradients of the tensor."""
-        self.ledger.take_all(self.handle, members, gradients)
+        self.ledger.take_all(self.handle, live, gradients)
 
     def hand_out(self, gradient: Tensor) -> Tensor:
         """Note that this gradient of the tensor goes to autograd, in the parameter's dtype."""
+        target = self.handle.target
         if self.handle.whole:
-            gradient = gradient.to(self.handle.target.parameter.dtype)
-        only = self.ledger.alone(self.handle.target)
-        self.ledger.audit.hand_out(self.handle, gradient, only=only)
+            gradient = gradient.to(target.parameter.dtype)
+        self.ledger.audit.hand_out(self.handle, gradient, only=self.ledger.alone(target))
         return gradient

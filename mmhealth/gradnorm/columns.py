@@ -1,0 +1,159 @@
+"""`Columns`: the account of sketched gradients of one step.
+
+Sketches of one parameter are taken with the same vectors within a step, so that they add up as the
+gradients do: the uses of a shared weight, a tied embedding's rows, the parts of a trajectory. What
+waits for more waits as a sketch, (k, smaller side) for each trajectory in place of a whole
+gradient, and no product is taken again.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mmhealth.gradnorm.segments import Segments
+from mmhealth.gradnorm.sketch import (
+    Sketch,
+    sketched,
+    sketched_products,
+    sketched_rows,
+    squared_columns,
+    turn_of,
+)
+from mmhealth.gradnorm.target import Handle, Target
+
+_Held = tuple[list[int], Tensor]
+"""Trajectories and their (n, k, smaller side) sketches."""
+
+
+class Columns:
+    """Squared norms by column of the parameters that are sketched, trajectories 0 .. count - 1."""
+
+    def __init__(
+        self, mode: Sketch, step: int, count: int, slots: Mapping[int, int], *, memory_limit: int
+    ) -> None:
+        """``slots`` numbers the trajectories that span parts."""
+        self.squares: dict[str, Tensor] = {}
+        """(count, k) float64 by parameter."""
+        self.problem: str | None = None
+        self._mode, self._step, self._count, self._slots = mode, step, count, slots
+        self._limit = memory_limit
+        self._signs: dict[Target, Tensor] = {}
+        self._held: dict[Target, _Held] = {}
+        self._spans: dict[Target, Tensor] = {}
+
+    def anew(self) -> "Columns":
+        """An empty account of the same step."""
+        given = self._mode, self._step, self._count, self._slots
+        return Columns(*given, memory_limit=self._limit)
+
+    def pays(self, target: Target) -> bool:
+        """Whether gradients of linear maps, and any that wait for other parts, are sketched."""
+        return self._mode.pays(target.shape)
+
+    def holds(self, target: Target) -> bool:
+        """Whether sketches of uses in this part wait for others."""
+        return target in self._held
+
+    def take(
+        self, handle: Handle, live: Segments, left: Tensor, right: Tensor, *, wait: bool
+    ) -> bool:
+        """Take the gradients ``left^T right`` over each trajectory's rows, of `Segments.gathered`
+        rows; ``wait``: other uses will be added. False where they are not to be sketched.
+        """
+        target = handle.target
+        if not self.pays(target):
+            return False
+        sign, turned = 1.0, False
+        if not handle.whole:
+            turn = turn_of(handle.back, (left.shape[1], right.shape[1]), target.shape)
+            if turn is None:
+                return False
+            sign, turned = turn
+        if turned:
+            left, right = right, left
+        sketches = sketched_products(left, right, live, self._vectors(target, left.device))
+        self._add(target, live.members, sketches if sign == 1.0 else sign * sketches, wait)
+        return True
+
+    def take_whole(self, target: Target, trajectory: int, gradient: Tensor) -> None:
+        """Add the whole gradient of a trajectory."""
+        signs = self._vectors(target, gradient.device)
+        self._add(target, [trajectory], sketched(gradient[None], signs), wait=True)
+
+    def take_rows(self, target: Target, owner: Tensor, tokens: Tensor, rows: Tensor) -> None:
+        """Add (entries, d) gradients of the table rows ``tokens``, of trajectories ``owner``."""
+        signs = self._vectors(target, rows.device)
+        self._add(target, *sketched_rows(owner, tokens, rows, target.shape, signs), wait=True)
+
+    def end_part(self) -> None:
+        """Square what waited for uses of this part."""
+        for target, (members, sketches) in self._held.items():
+            self._settle(target, members, sketches)
+        self._held.clear()
+
+    def close(self) -> None:
+        """Square what waited for other parts."""
+        for target, sketches in self._spans.items():
+            self._square(target, list(self._slots), sketches)
+        self._spans.clear()
+
+    def _add(self, target: Target, members: list[int], sketches: Tensor, wait: bool) -> None:
+        if not members:
+            return
+        if not wait:
+            self._settle(target, members, sketches)
+            return
+        held = self._held.get(target)
+        self._held[target] = (
+            (members, sketches) if held is None else _merged(held, members, sketches)
+        )
+        size = sum(s.numel() * s.element_size() for _, s in self._held.values())
+        if size > self._limit:
+            self._held[target] = [], sketches[:0]
+            self.problem = (
+                f"sketches of parameters used more than once would take {size:,} bytes, "
+                f"memory_limit is {self._limit:,}: raise it, or lower k"
+            )
+
+    def _settle(self, target: Target, members: list[int], sketches: Tensor) -> None:
+        spans = [(at, self._slots[i]) for at, i in enumerate(members) if i in self._slots]
+        if spans:
+            at, slot = (
+                torch.tensor(one, device=sketches.device) for one in zip(*spans, strict=True)
+            )
+            buffer = self._spans.get(target)
+            if buffer is None:
+                buffer = sketches.new_zeros(len(self._slots), *sketches.shape[1:])
+                self._spans[target] = buffer
+            buffer.index_add_(0, slot, sketches.index_select(0, at))
+            keep = [at for at, i in enumerate(members) if i not in self._slots]
+            members, sketches = [members[at] for at in keep], sketches[keep]
+        self._square(target, members, sketches)
+
+    def _square(self, target: Target, members: Sequence[int], sketches: Tensor) -> None:
+        squares = self.squares.get(target.parent)
+        if squares is None:
+            squares = torch.zeros(self._count, self._mode.k, dtype=torch.float64)
+            squares = self.squares[target.parent] = squares.to(sketches.device)
+        index = torch.tensor(members, dtype=torch.long, device=sketches.device)
+        squares.index_add_(0, index, squared_columns(sketches))
+
+    def _vectors(self, target: Target, device: torch.device) -> Tensor:
+        signs = self._signs.get(target)
+        if signs is None:
+            signs = self._mode.signs(self._step, target.name, target.shape).to(device)
+            self._signs[target] = signs
+        return signs
+
+
+def _merged(held: _Held, members: list[int], sketches: Tensor) -> _Held:
+    """Both, added by trajectory."""
+    at = {i: slot for slot, i in enumerate(held[0])}
+    further = [i for i in members if i not in at]
+    known, total = held
+    if further:
+        at |= {i: slot for slot, i in enumerate(further, start=len(known))}
+        total = torch.cat([total, total.new_zeros(len(further), *total.shape[1:])])
+    slots = torch.tensor([at[i] for i in members], device=total.device)
+    return [*known, *further], total.index_add_(0, slots, sketches.to(total.dtype))

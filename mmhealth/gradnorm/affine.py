@@ -31,7 +31,7 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     @backward_pass
-    def backward(ctx: Any, saved: Saved, gradient: Tensor) -> Gradients:
+    def backward(ctx: Any, _saved: Saved, gradient: Tensor) -> Gradients:
         use: Use = ctx.use
         rest = gradient.shape[ctx.leading :]
         rows = gradient.reshape(-1, *rest)

@@ -13,7 +13,8 @@ Nothing here raises during ``backward``, which belongs to the user: problems are
 when a norm is read.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -27,6 +28,8 @@ from mmhealth.gradnorm.target import Handle, Target
 
 Summand = Callable[[int], Tensor | None]
 """Gradient of trajectory i in one use, in the shape of the target; None where it has none."""
+
+Scratch = dict[tuple[torch.dtype, torch.device], Tensor]
 
 _DOT = 1 << 18
 """Elements in one float32 product: a longer one loses digits."""
@@ -57,12 +60,20 @@ class _Charge:
     values: Tensor
     """(members,) squared norms, or norms if ``rooted``."""
     rooted: bool = False
+    rising: bool = False
+    """Whether ``index`` is known to rise."""
 
 
 class Ledger:
     """One step's account for trajectories 0 .. count - 1."""
 
-    def __init__(self, count: int, shared: Callable[[str], bool], spanning: Iterable[int]) -> None:
+    def __init__(
+        self,
+        count: int,
+        shared: Callable[[str], bool],
+        spanning: Iterable[int],
+        scratch: Scratch | None = None,
+    ) -> None:
         self.count = count
         self.part = 0
         self.problems: list[str] = []
@@ -72,6 +83,7 @@ class Ledger:
         self._slots = {i: slot for slot, i in enumerate(sorted(spanning))}
         self._buffers: dict[str, tuple[Target, Tensor]] = {}
         self._uses: dict[Target, _Uses] = {}
+        self._scratch: Scratch = {} if scratch is None else scratch
 
     def problem(self, message: str) -> None:
         """Note why there will be no norms."""
@@ -112,6 +124,17 @@ class Ledger:
         uses.streamed = not wait
         return wait
 
+    def scratch(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Memory for what is used up at once, kept for the next time: fresh pages cost more than
+        small products. Of no content that can be relied on.
+        """
+        key = like.dtype, like.device
+        size = math.prod(shape)
+        held = self._scratch.get(key)
+        if held is None or len(held) < size:
+            held = self._scratch[key] = like.new_empty(size)
+        return held[:size].view(shape)
+
     def later(self, target: Target, summand: Summand, members: Iterable[int]) -> None:
         """Leave a use of the target until the part ends."""
         uses = self._of(target)
@@ -129,35 +152,39 @@ class Ledger:
             return torch.zeros((), dtype=torch.float64, device=gradient.device)
         return squared(gradient)
 
-    def stream_all(self, handle: Handle, live: Segments, gradients: Tensor) -> None:
-        """The same for (members, ...) whole gradients at once."""
+    def norms(self, handle: Handle, live: Segments, gradients: Tensor, first: int = 0) -> Tensor:
+        """The same for (n, ...) whole gradients of the trajectories from place ``first`` on; (n,)
+        norms to `add_norms`.
+        """
         if self._slots:
-            parts = zip(live.members, gradients, strict=True)
-            each = [self.stream(handle, i, g) for i, g in parts]
-            squares = torch.stack(each) if each else gradients.new_zeros(0)
-        else:
-            flat = gradients.flatten(1) if gradients.ndim > 1 else gradients[:, None]
-            wide = torch.float64 if flat.shape[1] > _NORM else None
-            norms = torch.linalg.vector_norm(flat, dim=1, dtype=wide)
-            self._charges.append(_Charge(handle.target, live.index, norms, rooted=True))
-            return
-        self.add(handle.target, live.index, squares)
+            members = live.members[first : first + len(gradients)]
+            each = [self.stream(handle, i, g) for i, g in zip(members, gradients, strict=True)]
+            return torch.stack(each).sqrt()
+        flat = gradients.flatten(1) if gradients.ndim > 1 else gradients[:, None]
+        wide = torch.float64 if flat.shape[1] > _NORM else None
+        norms: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=wide)
+        return norms
+
+    def add_norms(self, target: Target, live: Segments, norms: Tensor) -> None:
+        """Add (members,) norms."""
+        charge = _Charge(target, live.index, norms, rooted=True, rising=live.rising)
+        self._charges.append(charge)
 
     def add(self, target: Target, index: Tensor, squares: Tensor) -> None:
         """Add (members,) squared norms of the trajectories ``index``, each at most once."""
         if len(index):
             self._charges.append(_Charge(target, index, squares))
 
-    def squares(self) -> dict[str, Tensor]:
+    def squares(self, without: Container[str]) -> dict[str, Tensor]:
         """(count,) float64 squared norms by parameter."""
         totals: dict[str, Tensor] = {}
-        for charges in _alike(self._charges):
+        for charges in _alike(c for c in self._charges if c.target.parent not in without):
+            first = charges[0]
             rows = torch.stack([charge.values for charge in charges]).double()
-            rows = rows.square() if charges[0].rooted else rows
-            index = charges[0].index.to(rows.device)
-            if len(index) != self.count or bool((index.diff() < 0).any()):
+            rows = rows.square_() if first.rooted else rows
+            if not first.rising or len(first.index) != self.count:
                 whole = rows.new_zeros(len(rows), self.count)
-                rows = whole.index_add_(1, index, rows)
+                rows = whole.index_add_(1, first.index.to(rows.device), rows)
             for charge, row in zip(charges, rows.unbind(0), strict=True):
                 name = charge.target.parent
                 known = totals.get(name)
@@ -174,7 +201,8 @@ class Ledger:
                 live.members,
             )
             return
-        self.stream_all(handle, live, gradients)
+        if len(gradients):
+            self.add_norms(handle.target, live, self.norms(handle, live, gradients))
 
     def take_rows(self, target: Target, ids: Tensor, tokens: Tensor, gradients: Tensor) -> None:
         """Take (tokens, d) gradients of table rows that an embedding read."""
@@ -242,7 +270,7 @@ class Ledger:
         return uses
 
 
-def _alike(charges: list[_Charge]) -> Iterable[list[_Charge]]:
+def _alike(charges: Iterable[_Charge]) -> Iterable[list[_Charge]]:
     """Charges of the same trajectories in the same form, to be added up together."""
     groups: dict[tuple[int, torch.device, torch.dtype, bool], list[_Charge]] = {}
     for charge in charges:

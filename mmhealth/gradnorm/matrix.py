@@ -18,8 +18,10 @@ from mmhealth.gradnorm.passes import Gradients, Saved, backward_pass
 from mmhealth.gradnorm.segments import Segments
 from mmhealth.gradnorm.use import Use
 
-_BATCHED = 1 << 20
-"""Elements of all trajectories' gradients together up to which one batched product is faster."""
+_TILE = 1 << 18
+"""Elements of trajectories' gradients that one batched product makes."""
+_FEW = 8
+"""Trajectories from which on a batched product is faster than one after another."""
 
 
 @dataclass(eq=False, slots=True)
@@ -91,12 +93,13 @@ def own(use: Use, live: Segments, x: Tensor, g: Tensor, transposed: bool = False
         whole = left if live.order is not None or live.dead is None else _alive(left, live)
         other = right if whole is left else _alive(right, live)
         return (whole.t() @ other).to(wide)
-    if live.length is not None and len(live.index) * shape[0] * shape[1] <= _BATCHED:
-        if not ledger.tied(target):
-            tiles = len(live.index), live.length, -1
-            batch = torch.bmm(left.reshape(tiles).mT, right.reshape(tiles)).to(wide)
-            ledger.stream_all(use.handle, live, batch)
-            return batch.sum(0)
+    at_once = _TILE // (shape[0] * shape[1])
+    if (
+        live.length is not None
+        and at_once >= min(len(live.index), _FEW)
+        and not ledger.tied(target)
+    ):
+        return _tiled(use, live, left, right, at_once)
     first = bool(live.bounds) and wide == left.dtype
     total = (torch.empty if first else torch.zeros)(shape, dtype=wide, device=left.device)
     buffer = torch.empty(shape, dtype=left.dtype, device=left.device)
@@ -109,6 +112,27 @@ def own(use: Use, live: Segments, x: Tensor, g: Tensor, transposed: bool = False
             total.add_(buffer)
     if squares:
         ledger.add(target, live.index, torch.stack(squares))
+    return total
+
+
+def _tiled(use: Use, live: Segments, left: Tensor, right: Tensor, at_once: int) -> Tensor:
+    """The same in batched products of some trajectories each, all of one length."""
+    count = len(live.index)
+    wide = torch.promote_types(left.dtype, torch.float32)
+    tiles = count, len(left) // max(count, 1), -1
+    left, right = left.reshape(tiles).mT, right.reshape(tiles)
+    at_once = min(at_once, count)
+    shape = at_once, left.shape[1], right.shape[2]
+    buffer = use.ledger.scratch(shape, left)
+    total, norms = None, []
+    for a in range(0, count, at_once):
+        b = min(a + at_once, count)
+        tile = torch.bmm(left[a:b], right[a:b], out=buffer[: b - a]).to(wide)
+        norms.append(use.ledger.norms(use.handle, live, tile, first=a))
+        part = tile.sum(0)
+        total = part if total is None else total.add_(part)
+    assert total is not None
+    use.ledger.add_norms(use.handle.target, live, norms[0] if len(norms) == 1 else torch.cat(norms))
     return total
 
 

@@ -11,7 +11,7 @@ balance losses of experts) have no such terms.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mmhealth.errors import GradNormError
 from mmhealth.gradnorm import coverage
 from mmhealth.gradnorm.layout import Layout, as_layout
-from mmhealth.gradnorm.ledger import Ledger
+from mmhealth.gradnorm.ledger import Ledger, Scratch
 from mmhealth.gradnorm.owned_step import OwnedStep
 from mmhealth.gradnorm.target import Target
 
@@ -67,6 +67,7 @@ class OwnedNorms:
         self._memory_limit = memory_limit
         self._targets: dict[int, Target] = {}
         self._rows: dict[int, Layout] = {}
+        self._scratch: Scratch = {}
         self._survey()
 
     def step(self, *parts: int | Tensor | Layout) -> OwnedStep:
@@ -88,18 +89,15 @@ class OwnedNorms:
             raise coverage.refuse_coupling(survey.coupling)
         layouts = [self._layout(part) for part in parts]
         spanning = _spanning(layouts)
-        size = sum(
-            t.parameter.numel() * max(4, t.parameter.element_size())
-            for t in survey.targets.values()
-        )
-        if spanning and size * len(spanning) > self._memory_limit:
+        size = len(spanning) and _bytes(survey.targets.values())
+        if size * len(spanning) > self._memory_limit:
             raise GradNormError(
                 f"{len(spanning)} trajectories span several parts: their gradients would take "
                 f"{size * len(spanning):,} bytes, memory_limit is {self._memory_limit:,}. Keep "
                 "each trajectory in one part, or raise the limit"
             )
         count = 1 + max(layout.highest for layout in layouts)
-        ledger = Ledger(count, self._is_shared, spanning)
+        ledger = Ledger(count, self._is_shared, spanning, self._scratch)
         layouts = [layout.again() for layout in layouts]
         return OwnedStep(layouts, survey.targets, ledger, report=self._report)
 
@@ -120,6 +118,10 @@ class OwnedNorms:
 
     def _is_shared(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self._shared)
+
+
+def _bytes(targets: Iterable[Target]) -> int:
+    return sum(t.parameter.numel() * max(4, t.parameter.element_size()) for t in targets)
 
 
 def _spanning(layouts: list[Layout]) -> list[int]:

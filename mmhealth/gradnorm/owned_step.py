@@ -65,8 +65,7 @@ class OwnedStep:
         self._ledger.close()
         self._problem = self._found_problem()
         if self._problem is None:
-            squares = self._ledger.squares()
-            self._squares = {n: s for n, s in squares.items() if n not in self._missing}
+            self._squares = self._ledger.squares(without=self._missing)
             wrong = self._verification and self._verification.problem(self._total())
             if wrong:
                 self._problem, self._squares = GradNormError(wrong), None

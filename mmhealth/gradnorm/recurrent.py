@@ -55,7 +55,7 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     @backward_pass
-    def backward(ctx: Any, saved: Saved, gradient: Tensor) -> Gradients:
+    def backward(ctx: Any, _saved: Saved, gradient: Tensor) -> Gradients:
         held: Held = ctx.held
         rows_first = gradient.transpose(0, 1)
         g = rows_first.reshape(-1, gradient.shape[-1])

@@ -32,6 +32,8 @@ class Segments:
         """(members,) trajectories in the order of the stretches."""
         self.length = lengths if isinstance(lengths, int) else None
         """Common length of all stretches where they tile all rows one after another."""
+        self.rising = ids is None
+        """Whether trajectories are known to come in the order of their numbers."""
         self.order = order
         """(rows with a trajectory,): where rows of a trajectory are apart, they are gathered."""
         self.dead = dead
@@ -58,7 +60,9 @@ class Segments:
             alive = torch.ones_like(runs, dtype=torch.bool)
         starts = lengths.cumsum(0) - lengths
         index, lengths, starts = runs[alive], lengths[alive], starts[alive]
-        tiles = order is None and dead is None and len(index) and bool((lengths == lengths[0]).all())
+        tiles = (
+            order is None and dead is None and len(index) and bool((lengths == lengths[0]).all())
+        )
         even = int(lengths[0]) if tiles else lengths
         return cls(index, even, ids=ids, starts=starts, order=order, dead=dead)
 

@@ -12,14 +12,18 @@ from mmhealth.dashboards.urlstate import UrlState, format_query, parse_query
 from mmhealth.dashboards.watcher import RunWatcher, Snapshot
 from mmhealth.dashboards.zoom import Zoom, apply_zoom, window_of
 from mmhealth.figures import (
+    OPTIONAL,
     Theme,
     entropy_figure,
     ess_figure,
     gini_figure,
     groups_figure,
+    has_data,
     heldout_figure,
     horizon_figure,
+    noise_figure,
     reward_ess_figure,
+    sources_figure,
 )
 from mmhealth.health import Policy
 
@@ -69,6 +73,7 @@ def _register_tick(app: Dash, watchers: Sequence[RunWatcher], policy: Policy) ->
     }
     outputs["card"] = Output({"type": "card", "run": ALL}, "className")
     outputs |= {name: Output(name, "figure") for name in _FIGURES}
+    outputs |= {_hidden(name): Output(f"{name}-panel", "hidden") for name in OPTIONAL}
     outputs |= {
         "alerts": Output("alerts", "children"),
         "summary": Output("alert-summary", "children"),
@@ -112,11 +117,17 @@ def _register_tick(app: Dash, watchers: Sequence[RunWatcher], policy: Policy) ->
         shown = [snapshot for snapshot in snapshots if snapshot.view.name in (names or ())]
         entries = alertlist.collect_entries([snapshot.view for snapshot in shown])
         result |= _figures(shown, policy, theme or "light", basis, zoom or {})
+        views = [snapshot.view for snapshot in shown]
+        result |= {_hidden(name): not has_data(name, views) for name in OPTIONAL}
         result |= {"seen": now, "revision": revisions}
         result["alerts"] = alertlist.render_entries(entries)
         result["summary"] = alertlist.summarize(entries)
         result["announce"] = alertlist.announce(entries)
         return result
+
+
+def _hidden(name: str) -> str:
+    return f"{name}_hidden"
 
 
 def _figures(
@@ -138,6 +149,8 @@ def _figures(
         "heldout": over_steps("heldout", heldout_figure),
         "reward_ess": over_steps("reward_ess", reward_ess_figure, basis=single),
         "gini": over_steps("gini", gini_figure, policy),
+        "noise": over_steps("noise", noise_figure, policy),
+        "sources": over_steps("sources", sources_figure),
         "entropy": over_steps("entropy", entropy_figure, policy),
         "groups": over_steps("groups", groups_figure, policy),
         "horizon": horizon_figure({s.view.name: s.horizon for s in shown}, theme=theme),

@@ -8,9 +8,9 @@ from dash import dcc, html
 
 from mmhealth.dashboards.urlstate import DEFAULT_BASIS
 from mmhealth.dashboards.watcher import RunWatcher
-from mmhealth.figures import CAPTIONS, CONFIG, empty_figure
+from mmhealth.figures import CAPTIONS, CONFIG, OPTIONAL, empty_figure
 
-TIMELINE_FIGURES = ("ess", "heldout", "reward_ess", "gini", "entropy", "groups")
+TIMELINE_FIGURES = ("ess", "heldout", "reward_ess", "gini", "entropy", "groups", *OPTIONAL)
 """Figures over steps: a click chooses the step."""
 
 PAGE_INTERVAL_MS = 1000
@@ -160,13 +160,15 @@ def _charts() -> Any:
             _panel("gini"),
             _panel("entropy"),
             _panel("groups"),
+            *[_panel(name, optional=True) for name in OPTIONAL],
             _panel("horizon", "wide"),
         ],
         className="grid",
     )
 
 
-def _panel(name: str, width: str = "") -> Any:
+def _panel(name: str, width: str = "", *, optional: bool = False) -> Any:
+    """``optional``: hidden until a run has what it shows."""
     caption = CAPTIONS[name]
     return html.Section(
         [
@@ -178,6 +180,8 @@ def _panel(name: str, width: str = "") -> Any:
             ),
             html.Div(_graph(name), className="chart"),
         ],
+        id=f"{name}-panel",
+        hidden=optional,
         className=f"panel {name} {width}".strip(),
         **_aria(labelledby=f"{name}-title", describedby=f"{name}-caption"),
     )

@@ -19,6 +19,7 @@ _FIRST = (
     "advantage",
     "log_weight",
     "grad_norm",
+    "grad_cosine",
     "length",
     "turns",
     "source",

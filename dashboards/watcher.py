@@ -165,6 +165,7 @@ class RunWatcher:
             monitor.timeline.reasons(),
             old.view.number,
             held_out_course(run.evaluations),
+            monitor.timeline.sources,
         )
         horizons = final_horizons(run.evaluations, lambda: sampled.up_to(view.timeline))
         self.snapshot = Snapshot(

@@ -111,6 +111,7 @@ UPDATES = Table(
         Column("log_ratio_max", "real", "nat", "largest absolute token log-ratio"),
         Column("log_ratio_p95", "real", "nat", "95th percentile of it; for drill-down only"),
         Column("grad_norm", "real", "", "norm of the gradient of its term in the loss"),
+        Column("grad_cosine", "real", "", "cosine of that gradient with the whole update's"),
         Column("weight_at", "text", "", "when log_weight was measured: loss, or after the update"),
     ),
 )

@@ -32,6 +32,37 @@ def make_batch(step: int, rows: int = 64, *, mixed: float = 1.0) -> dict[str, An
     }
 
 
+def make_noisy_batch(step: int, rows: int = 64) -> dict[str, Any]:
+    """A batch with real gradients in 32 dimensions: they agree less and less, by step 20 not at
+    all, and those of the source "judge", a quarter of the rows, become larger."""
+    rng = np.random.default_rng(step)
+    source = np.where(np.arange(rows) % 4 == 0, "judge", "verifier")
+    size = np.where(source == "judge", 1 + 0.15 * step, 1.0)[:, None]
+    gradients = max(1 - step / 20, 0) * 0.35 + size * rng.normal(size=(rows, 32))
+    whole, norms = gradients.sum(axis=0), np.linalg.norm(gradients, axis=1)
+    return make_batch(step, rows) | {
+        "source": source,
+        "grad_norm": norms,
+        "grad_cosine": gradients @ whole / (norms * np.linalg.norm(whole)),
+    }
+
+
+@pytest.fixture(scope="session")
+def noisy_batch() -> Any:
+    """The function `make_noisy_batch`."""
+    return make_noisy_batch
+
+
+@pytest.fixture(scope="session")
+def noisy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 steps with gradient cosines. Only for reading."""
+    path = tmp_path_factory.mktemp("runs") / "noisy"
+    with Recorder(path, nominal_batch=64, strict=True) as recorder:
+        for step in range(30):
+            recorder.log_step(step, make_noisy_batch(step))
+    return path
+
+
 @pytest.fixture(scope="session")
 def batch() -> Any:
     """The function `make_batch`."""

@@ -5,6 +5,8 @@ empty, of the wrong shape or not finite raises `mmhealth.errors.EstimatorInputEr
 filters and counts. Only log weights may be -inf, the weight zero. Nothing returns NaN.
 """
 
+from mmhealth.estimators.alignment import gradient_diversity, opposing_share
+from mmhealth.estimators.baseline_weights import baseline_weights
 from mmhealth.estimators.counts import clopper_pearson, poisson_upper
 from mmhealth.estimators.edetector import EDetector
 from mmhealth.estimators.entropy import entropy, token_mean
@@ -24,10 +26,12 @@ from mmhealth.estimators.histogram import (
 from mmhealth.estimators.horizon import HorizonCell, HorizonMatrix, wilson_interval
 from mmhealth.estimators.intervals import PopulationInterval, ess_interval, gini_interval
 from mmhealth.estimators.kl import kl_estimate, kl_terms
+from mmhealth.estimators.noise import GradientNoise, gradient_noise
 from mmhealth.estimators.nonfinite import NonFinite, count_nonfinite
 from mmhealth.estimators.pareto import khat_threshold, pareto_khat
 from mmhealth.estimators.proportions import difference_interval, newcombe_interval
 from mmhealth.estimators.regression import regression_step
+from mmhealth.estimators.second_moments import SecondMoments, second_moments
 from mmhealth.estimators.shares import max_weight_share, top_share
 from mmhealth.estimators.stall import last_judged_step, stall_step
 from mmhealth.estimators.zeros import ess_interval_from_zeros, gini_interval_from_zeros
@@ -39,11 +43,14 @@ __all__ = [
     "Crossing",
     "EDetector",
     "EssSums",
+    "GradientNoise",
     "GroupShares",
     "HorizonCell",
     "HorizonMatrix",
     "NonFinite",
     "PopulationInterval",
+    "SecondMoments",
+    "baseline_weights",
     "clopper_pearson",
     "count_nonfinite",
     "difference_interval",
@@ -55,6 +62,8 @@ __all__ = [
     "gini",
     "gini_interval",
     "gini_interval_from_zeros",
+    "gradient_diversity",
+    "gradient_noise",
     "group_outcome",
     "group_shares",
     "histogram_percentile",
@@ -68,9 +77,11 @@ __all__ = [
     "merge_histograms",
     "newcombe_interval",
     "nonfinite_tokens",
+    "opposing_share",
     "pareto_khat",
     "poisson_upper",
     "regression_step",
+    "second_moments",
     "signal_log_weights",
     "stall_step",
     "token_mean",

@@ -66,7 +66,7 @@ class Jackknife:
         skewness = float((influence**3).sum()) / square**1.5
         kurtosis = groups * float((influence**4).sum()) / square**2
         freedom = min(2 * groups / max(kurtosis - 1, 1e-9), groups - 1)
-        t = _student_t(level, freedom)
+        t = student_t(level, freedom)
         se = math.sqrt(self.variance)
         return (
             self.estimate - se * max(t, _unskewed(t, skewness)),
@@ -78,7 +78,7 @@ class Jackknife:
         return np.asarray(self.without.mean() - self.without, dtype=np.float64)
 
 
-def _student_t(level: float, freedom: float) -> float:
+def student_t(level: float, freedom: float) -> float:
     """The t within which Student's t lies with probability `level`, after Peizer and Pratt (1968).
 
     For two degrees of freedom or more, whole or not.

@@ -9,7 +9,10 @@ from mmhealth.figures.decimation import Window
 from mmhealth.figures.heldout import heldout_figure
 from mmhealth.figures.horizon import horizon_figure
 from mmhealth.figures.lorenz import lorenz_figure
+from mmhealth.figures.noise import noise_figure
+from mmhealth.figures.optional import OPTIONAL, has_data
 from mmhealth.figures.runs import RunView
+from mmhealth.figures.sources import sources_figure
 from mmhealth.figures.style import CONFIG, Theme, empty_figure, run_colour
 from mmhealth.figures.timelines import (
     BASES,
@@ -25,6 +28,7 @@ __all__ = [
     "BASES",
     "CAPTIONS",
     "CONFIG",
+    "OPTIONAL",
     "Caption",
     "RunView",
     "Shown",
@@ -35,9 +39,12 @@ __all__ = [
     "ess_figure",
     "gini_figure",
     "groups_figure",
+    "has_data",
     "heldout_figure",
     "horizon_figure",
     "lorenz_figure",
+    "noise_figure",
     "reward_ess_figure",
     "run_colour",
+    "sources_figure",
 ]

@@ -49,6 +49,20 @@ CAPTIONS: dict[str, Caption] = {
         "Which share of the whole contribution the smallest trajectories hold (Lorenz curve).",
         "Good: close to the diagonal. In the corner: a few trajectories make the update.",
     ),
+    "noise": Caption(
+        "Signal in the gradient",
+        "Signal-to-noise ratio of the update (90 % interval), and the share of the contribution "
+        "that points against it.",
+        "Good: 1 or above. Well below 1 mostly noise moves the parameters, and a larger batch pays "
+        "in full; far above 1 a smaller one would do.",
+    ),
+    "sources": Caption(
+        "Gradient by source",
+        "Share of the squared gradient norms that each source holds (solid) and of the "
+        "trajectories (dotted).",
+        "Good: the two are close. A source far above its dots makes the noise: look at its "
+        "rewards, then its weight in the mix.",
+    ),
     "horizon": Caption(
         "Success by horizon",
         "Held-out success rate, with its 95 % Wilson interval; an empty cell was not measured.",

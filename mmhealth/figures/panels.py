@@ -10,6 +10,7 @@ import polars as pl
 
 from mmhealth.figures.alerts import alert_marks, threshold_lines
 from mmhealth.figures.decimation import Window, decimate_window
+from mmhealth.figures.interval_band import interval_band, tell_besides
 from mmhealth.figures.runs import RunView, partly_empty, why_empty
 from mmhealth.figures.style import (
     LINE_MARGIN,
@@ -41,6 +42,14 @@ class Panel:
     dashed_name: str = "rows in the update"
     percent: bool = False
     axis: dict[str, Any] = field(default_factory=dict)
+    band: tuple[str, str] | None = None
+    """Columns with the ends of the metric's interval."""
+    told: tuple[str, ...] = ()
+    """Columns that the hover label names besides."""
+    notes_on_top: bool = False
+    """Where runs that lack the metric say so: at the upper right, for curves that run low."""
+    reference: tuple[float, str] | None = None
+    """A value to compare with, and its meaning."""
 
 
 def timeline_figure(
@@ -56,6 +65,7 @@ def timeline_figure(
         return empty_figure(empty[0] or "", theme)
     data: list[dict[str, Any]] = []
     shapes: list[dict[str, Any]] = []
+    references: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     layout: dict[str, Any] = {}
     named: set[str] = set()
@@ -64,14 +74,14 @@ def timeline_figure(
     for number, panel in enumerate(panels):
         suffix = "" if number == 0 else str(number + 1)
         top = 1 - heading - number * (height + heading + _BETWEEN)
-        y_axis = panel.axis | {"domain": [max(top - height, 0), top], "anchor": "x"}
+        y_axis = {"domain": [max(top - height, 0), top], "anchor": "x"} | panel.axis
         if panel.percent:
-            y_axis |= {"range": [0, 1.02], "tickformat": ".0%"}
+            y_axis = {"range": [0, 1.02], "tickformat": ".0%"} | y_axis
         layout[f"yaxis{suffix}"] = axis(theme, **y_axis)
         for trace in _panel_traces(runs, panel, theme, window):
             trace["yaxis"] = f"y{suffix}"
-            trace["showlegend"] = trace["legendgroup"] not in named
-            named.add(trace["legendgroup"])
+            if trace.setdefault("showlegend", trace["legendgroup"] not in named):
+                named.add(trace["legendgroup"])
             data.append(trace)
         if panel.title and len(panels) > 1:
             notes.append(_heading(panel.title, top, theme))
@@ -79,14 +89,20 @@ def timeline_figure(
             place = {"y": top - height / 2, "yanchor": "middle", "x": 0.5, "xanchor": "center"}
             notes.append(note(reason, theme) | place)
         else:
-            notes += [note(reason, theme) for reason in partly_empty(runs, panel.metric)]
+            place = {"x": 0.99, "xanchor": "right", "y": top, "yanchor": "top"}
+            aside = place if panel.notes_on_top else {}
+            notes += [note(reason, theme) | aside for reason in partly_empty(runs, panel.metric)]
             for shape, text in threshold_lines(policy, panel.metric, theme, suffix):
                 shapes.append(shape)
                 notes.append(text)
+            if panel.reference is not None:
+                line_shape, words = _reference(*panel.reference, theme, suffix)
+                references.append(line_shape)
+                notes.append(words)
     layout["xaxis"] = step_axis(runs, theme) | {"anchor": f"y{len(panels)}".removesuffix("1")}
     if shapes:
         layout["margin"] = MARGIN | {"r": LINE_MARGIN}
-    return make_figure(data, theme, shapes=shapes, annotations=notes, **layout)
+    return make_figure(data, theme, shapes=shapes + references, annotations=notes, **layout)
 
 
 def _panel_traces(
@@ -105,6 +121,10 @@ def _panel_traces(
         if (trace := line(run, panel.metric, colour, "solid", window)) is not None:
             if panel.percent:
                 trace["hovertemplate"] = hover(run, panel.metric, ".1%")
+            if panel.band:
+                data.append(interval_band(run, panel.band, translucent(colour, 0.16), window))
+            if panel.band or panel.told:
+                tell_besides(trace, run, [*(panel.band or ()), *panel.told])
             data.append(trace)
     return data + [
         marks for run in runs for marks in alert_marks(run, panel.metric, theme) if marks
@@ -169,6 +189,18 @@ def step_axis(runs: Sequence[RunView], theme: Theme) -> dict[str, Any]:
     if first < last:
         more["autorangeoptions"] = {"minallowed": first, "maxallowed": last}
     return axis(theme, title="step", tickformat="d", showgrid=False, **more)
+
+
+def _reference(
+    value: float, meaning: str, theme: Theme, suffix: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A thin line across a panel, and words on it at the right, where curves have room."""
+    palette = PALETTES[theme]
+    place = {"xref": "paper", "yref": f"y{suffix}"}
+    shape = {"type": "line", "x0": 0, "x1": 1, "y0": value, "y1": value, "layer": "below"}
+    look = {"line": {"color": palette.muted, "width": 1, "dash": "dash"}}
+    words = note(meaning, theme) | place | {"y": value, "x": 1, "xanchor": "right"}
+    return shape | place | look, words
 
 
 def _same(run: RunView, metric: str, other: str) -> bool:

@@ -23,6 +23,8 @@ class RunView:
     """Which colour the run has in every figure."""
     held_out: HeldOutCourse | None = None
     """None: not read yet."""
+    sources: pl.DataFrame | None = None
+    """See `mmhealth.health.Timeline.sources`; None: not read yet."""
 
 
 def why_empty(runs: Sequence[RunView], metric: str) -> str | None:

@@ -8,9 +8,11 @@ import numpy as np
 import polars as pl
 
 from mmhealth import estimators
+from mmhealth.health.baseline_gap import baseline_gap
 from mmhealth.health.bases import Level
 from mmhealth.health.concentration import concentration
 from mmhealth.health.ess_columns import UsedRows, count_sampled, ess_columns, ess_per_update
+from mmhealth.health.gradient_noise import noise_columns
 from mmhealth.health.outcomes import (
     group_outcomes,
     retreat_share,
@@ -18,6 +20,7 @@ from mmhealth.health.outcomes import (
     success_rate,
 )
 from mmhealth.health.rows import Array, Collector, Measured, Missing, Rows, last_update, with_role
+from mmhealth.health.second_moments import second_moments
 from mmhealth.health.step_intervals import Demand, Found, step_intervals, without_signal
 from mmhealth.runlog import StepData
 from mmhealth.schema import SAMPLED_ROLES, UPDATE_ROLES
@@ -39,6 +42,8 @@ class StepMetrics:
     """Rows behind a metric, where that is not every sampled row; see `rows_behind`."""
     updates: list[dict[str, Any]] = field(default_factory=list)
     """ESS of every update on its own."""
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    """Second moments of the gradient by source."""
     has_weights: bool = False
     """The loss weighs trajectories and at least one row has its log weight."""
     assumes_weights: bool = False
@@ -98,6 +103,8 @@ def step_metrics(data: StepData, loss_ratio: str, demanded: Collection[Demand] =
     used = UsedRows(used_sampled, used_update, count_sampled(data, sampled), outcomes)
     out.absorb(ess_columns(level, used, data.nominal_batch))
     out.absorb(concentration(level, used_sampled, outcomes.used))
+    out.absorb(noise_columns(data, last))
+    out.put("baseline_gap", lambda: baseline_gap(data, last))
     out.put("entropy", lambda: _token_mean(sampled, "entropy"))
     out.put("strategic_entropy", lambda: _mean(sampled.present("strategic_entropy")))
     out.put("kl_ref", lambda: _token_mean(sampled, "kl_ref"))
@@ -115,10 +122,17 @@ def step_metrics(data: StepData, loss_ratio: str, demanded: Collection[Demand] =
         out.reasons,
         out.rows,
         ess_per_update(data, level, used, out),
+        _by_source(data),
         has_weights=level.has_weights,
         assumes_weights=level.weighs and not level.has_weights,
         intervals=step_intervals(demanded, data, level, used, out),
     )
+
+
+def _by_source(data: StepData) -> list[dict[str, Any]]:
+    about = {"step": data.step, "attempt": data.attempt}
+    found = second_moments(data, "source").frame.rename({"slice": "source"})
+    return [about | row for row in found.to_dicts()]
 
 
 def _data_gap(data: StepData) -> float:

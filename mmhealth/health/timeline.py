@@ -28,6 +28,15 @@ METRICS = (
     "gini_grad_norm",
     "gini_grad_norm_unsolved",
     "top5_share",
+    "gradient_snr",
+    "gradient_snr_low",
+    "gradient_snr_high",
+    "noise_scale",
+    "noise_scale_low",
+    "noise_scale_high",
+    "gradient_diversity",
+    "opposing_share",
+    "baseline_gap",
     "weight_khat",
     "weight_khat_limit",
     "max_weight_share",
@@ -51,7 +60,8 @@ METRICS = (
 with the weight that the loss multiplied where ``weight_used`` is logged;
 ``*_nominal``: as a fraction of the nominal batch; ``*_unsolved``: without the groups that are
 solved. All other ESS columns are fractions of the sampled rows: those of signal and contribution
-count a sampled trajectory that entered no update as one that contributes nothing."""
+count a sampled trajectory that entered no update as one that contributes nothing. ``*_low`` and
+``*_high``: ends of the 90 % interval."""
 
 SCHEMA: dict[str, Any] = {
     "step": pl.Int64,
@@ -74,6 +84,16 @@ _UPDATE_SCHEMA: dict[str, Any] = {
     "ess_weight": pl.Float64,
     "ess_signal": pl.Float64,
     "ess_contribution": pl.Float64,
+}
+
+_SOURCE_SCHEMA: dict[str, Any] = {
+    "step": pl.Int64,
+    "attempt": pl.Int64,
+    "source": pl.String,
+    "rows": pl.Int64,
+    "share_of_rows": pl.Float64,
+    "second_moment": pl.Float64,
+    "second_moment_share": pl.Float64,
 }
 
 
@@ -148,6 +168,15 @@ class Timeline:
         """ESS of every single update."""
         rows = [row for _, metrics in self.visible() for row in metrics.updates]
         return pl.DataFrame(rows, schema=_UPDATE_SCHEMA)
+
+    @property
+    def sources(self) -> pl.DataFrame:
+        """Second moments of the gradient by source; see `mmhealth.health.second_moments`.
+
+        Steps whose trajectories are all of one source have none.
+        """
+        rows = [row for _, metrics in self.visible() for row in metrics.sources]
+        return pl.DataFrame(rows, schema=_SOURCE_SCHEMA)
 
     def reason(self, step: int, metric: str) -> str | None:
         """Why a metric of a visible step is null; None when it is not."""

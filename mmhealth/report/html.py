@@ -65,6 +65,7 @@ def _figures(audit: Audit) -> dict[str, Draw]:
             reasons=run.monitor.timeline.reasons(),
             number=number,
             held_out=held_out_course(run.run.evaluations),
+            sources=run.monitor.timeline.sources,
         )
         for number, run in enumerate(audit.runs)
     ]
@@ -74,16 +75,19 @@ def _figures(audit: Audit) -> dict[str, Draw]:
         if run.steps and (data := run.run.step_data(run.steps[-1])) is not None
     ]
     matrices = audit.horizons.matrices
-    return {
+    drawn: dict[str, Draw] = {
         "ess": lambda theme: figures.ess_figure(views, policy, basis="all", theme=theme),
         "heldout": lambda theme: figures.heldout_figure(views, theme=theme),
         "reward_ess": lambda theme: figures.reward_ess_figure(views, theme=theme),
         "gini": lambda theme: figures.gini_figure(views, policy, theme=theme),
+        "noise": lambda theme: figures.noise_figure(views, policy, theme=theme),
+        "sources": lambda theme: figures.sources_figure(views, theme=theme),
         "lorenz": lambda theme: figures.lorenz_figure(steps, theme=theme),
         "entropy": lambda theme: figures.entropy_figure(views, policy, theme=theme),
         "groups": lambda theme: figures.groups_figure(views, policy, theme=theme),
         "horizon": lambda theme: figures.horizon_figure(matrices, theme=theme),
     }
+    return {name: draw for name, draw in drawn.items() if figures.has_data(name, views)}
 
 
 def _block(name: str) -> str:

@@ -19,7 +19,7 @@ section, figure { background: var(--paper); border: 1px solid var(--line); borde
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
 .figures figure { margin: 0; }
 .figures .wide { grid-column: 1 / -1; }
-.plot { height: 20rem; } #ess.plot { height: 40rem; }
+.plot { height: 20rem; } #ess.plot { height: 40rem; } #noise.plot { height: 24rem; }
 figcaption { margin-bottom: .5rem; color: var(--muted); }
 figcaption b { display: block; color: var(--text); }
 p { margin: .5rem 0; }

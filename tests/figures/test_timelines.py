@@ -95,6 +95,8 @@ def test_every_figure_has_a_caption_saying_what_good_is():
         "heldout",
         "lorenz",
         "horizon",
+        "noise",
+        "sources",
     }
     for caption in CAPTIONS.values():
         assert caption.title

@@ -65,6 +65,12 @@ def test_every_figure_comes_in_light_and_dark(both: Page) -> None:
     assert "sendChartToCloud" in drawn["config"]["modeBarButtonsToRemove"]
 
 
+def test_gradient_noise_is_drawn_where_it_was_measured(noisy_run: Path, both: Page) -> None:
+    optional = {"noise", "sources"}
+    assert optional <= set(figures(page(noisy_run))["themes"])
+    assert not optional & set(figures(both)["themes"])
+
+
 def test_the_words_are_on_the_page(both: Page) -> None:
     text = " ".join(both.texts)
     assert re.search(r"critical\s+collapsing", text)

@@ -1,0 +1,1 @@
+"""Parts of `benchmarks/gradnorm.py`: workloads, methods (one a file), measurement, page."""

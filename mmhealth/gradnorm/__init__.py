@@ -1,22 +1,23 @@
 """Exact per-trajectory gradient norms of the loss that is really optimised (needs torch).
 
 `OwnedNorms` measures whole models from the one backward pass that training does anyway.
-`GradNorms` measures models of `torch.nn.Linear` layers with hooks and leaves every bit of the
-gradients as it is; the reference trainer uses it.
 """
 
 from mmhealth.gradnorm.layout import Layout, batch_rows, packed, segment_ids
-from mmhealth.gradnorm.meter import GradNorms, StepNorms
 from mmhealth.gradnorm.owned import OwnedNorms
 from mmhealth.gradnorm.owned_step import OwnedStep
+from mmhealth.gradnorm.replicates import Estimate
+from mmhealth.gradnorm.sampled import Sampled
 from mmhealth.gradnorm.scales import own_token_mean, row_mean, token_mean
+from mmhealth.gradnorm.sketch import Sketch
 
 __all__ = [
-    "GradNorms",
+    "Estimate",
     "Layout",
     "OwnedNorms",
     "OwnedStep",
-    "StepNorms",
+    "Sampled",
+    "Sketch",
     "batch_rows",
     "own_token_mean",
     "packed",

@@ -39,8 +39,10 @@ class _Spread(torch.autograd.Function):
         def back(totals: Tensor) -> Tensor:
             return _reduced(totals, ctx.shape)
 
-        whole = use.hand_out(use.sums(rows, back))
-        return whole, None, None, None
+        whole = use.sums(rows, back)
+        if use.ledger.bitwise:
+            whole = gradient.sum_to_size(ctx.shape)
+        return use.hand_out(whole), None, None, None
 
 
 def _reduced(totals: Tensor, shape: torch.Size) -> Tensor:
@@ -90,39 +92,45 @@ class _LayerNorm(torch.autograd.Function):
         assert use is not None
         g = gradient.reshape(-1, *how.shape)
         live = use.live(g)
-        rows = [live.gathered(t) for t in (g, x.reshape(g.shape), *_flat(mean, rstd, len(g)))]
+        rows = [g, x.reshape(g.shape), mean.reshape(len(g), 1), rstd.reshape(len(g), 1)]
+        whole = _kernel(rows, how, weight, bias) if use.ledger.bitwise else (None, None, None)
+        rows = [live.gathered(t) for t in rows]
         skips = live.dead is not None and live.order is None
         g_x = (g.new_zeros if skips else g.new_empty)(rows[0].shape)
-        wanted = [True, how.weight is not None, how.bias is not None]
         gains, shifts = [], []
         for _, a, b in live.bounds:
-            one = torch.ops.aten.native_layer_norm_backward(
-                *(t[a:b] for t in rows[:2]),
-                how.shape,
-                *(t[a:b] for t in rows[2:]),
-                weight,
-                bias,
-                wanted,
-            )
-            g_x[a:b] = one[0]
-            gains.append(one[1])
-            shifts.append(one[2])
+            g_x[a:b], gain, shift = _kernel([t[a:b] for t in rows], how, weight, bias)
+            gains.append(gain)
+            shifts.append(shift)
         if live.order is not None:
             g_x = g_x.new_zeros(g.shape).index_copy_(0, live.order, g_x)
-        g_weight = _charged(how.weight, live, gains, weight)
-        g_bias = _charged(how.bias, live, shifts, bias)
+        g_x = g_x if whole[0] is None else whole[0]
+        g_weight = _charged(how.weight, live, gains, weight, whole[1])
+        g_bias = _charged(how.bias, live, shifts, bias, whole[2])
         return g_x.view(x.shape), g_weight, g_bias, None
 
 
-def _flat(mean: Tensor, rstd: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    return mean.reshape(rows, 1), rstd.reshape(rows, 1)
+def _kernel(
+    rows: list[Tensor], how: Norm, weight: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of input, gain and shift; rows are output gradient, input, mean, 1 / deviation."""
+    g, x, mean, rstd = rows
+    wanted = [True, how.weight is not None, how.bias is not None]
+    result: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_layer_norm_backward(
+        g, x, how.shape, mean, rstd, weight, bias, wanted
+    )
+    return result
 
 
 def _charged(
-    use: Use | None, live: Segments, gradients: list[Tensor], parameter: Tensor
+    use: Use | None,
+    live: Segments,
+    gradients: list[Tensor],
+    parameter: Tensor,
+    whole: Tensor | None,
 ) -> Tensor | None:
     if use is None:
         return None
     totals = torch.stack(gradients) if gradients else parameter.new_zeros(0, *parameter.shape)
     use.charge(live, totals)
-    return use.hand_out(totals.sum(0))
+    return use.hand_out(totals.sum(0) if whole is None else whole)

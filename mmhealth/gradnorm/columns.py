@@ -6,7 +6,7 @@ waits for more waits as a sketch, (k, smaller side) for each trajectory in place
 gradient, and no product is taken again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from mmhealth.gradnorm.segments import Segments
 from mmhealth.gradnorm.sketch import (
     Sketch,
+    Turn,
     sketched,
     sketched_products,
     sketched_rows,
@@ -22,6 +23,7 @@ from mmhealth.gradnorm.sketch import (
 )
 from mmhealth.gradnorm.target import Handle, Target
 
+Sides = tuple[Tensor, Tensor]
 _Held = tuple[list[int], Tensor]
 """Trajectories and their (n, k, smaller side) sketches."""
 
@@ -35,6 +37,8 @@ class Columns:
         """``slots`` numbers the trajectories that span parts."""
         self.squares: dict[str, Tensor] = {}
         """(count, k) float64 by parameter."""
+        self.sketched: set[str] = set()
+        """Names of the targets that were sketched."""
         self.problem: str | None = None
         self._mode, self._step, self._count, self._slots = mode, step, count, slots
         self._limit = memory_limit
@@ -55,26 +59,24 @@ class Columns:
         """Whether sketches of uses in this part wait for others."""
         return target in self._held
 
-    def take(
-        self, handle: Handle, live: Segments, left: Tensor, right: Tensor, *, wait: bool
-    ) -> bool:
+    def turn(self, handle: Handle, rows: int, columns: int) -> Turn | None:
+        """How gradients (rows, columns) of a tensor become those of its target; None: no sketch."""
+        if not self.pays(handle.target):
+            return None
+        if handle.whole:
+            return Turn()
+        return turn_of(handle.back, (rows, columns), handle.target.shape)
+
+    def take(self, handle: Handle, live: Segments, sides: Sides, turn: Turn, *, wait: bool) -> None:
         """Take the gradients ``left^T right`` over each trajectory's rows, of `Segments.gathered`
-        rows; ``wait``: other uses will be added. False where they are not to be sketched.
+        sides (left, right); ``wait``: other uses will be added.
         """
         target = handle.target
-        if not self.pays(target):
-            return False
-        sign, turned = 1.0, False
-        if not handle.whole:
-            turn = turn_of(handle.back, (left.shape[1], right.shape[1]), target.shape)
-            if turn is None:
-                return False
-            sign, turned = turn
-        if turned:
-            left, right = right, left
+        left, right = sides[::-1] if turn.transposed else sides
         sketches = sketched_products(left, right, live, self._vectors(target, left.device))
-        self._add(target, live.members, sketches if sign == 1.0 else sign * sketches, wait)
-        return True
+        if turn.sign != 1.0:
+            sketches = turn.sign * sketches
+        self._add(target, live.members, sketches, wait=wait)
 
     def take_whole(self, target: Target, trajectory: int, gradient: Tensor) -> None:
         """Add the whole gradient of a trajectory."""
@@ -84,7 +86,23 @@ class Columns:
     def take_rows(self, target: Target, owner: Tensor, tokens: Tensor, rows: Tensor) -> None:
         """Add (entries, d) gradients of the table rows ``tokens``, of trajectories ``owner``."""
         signs = self._vectors(target, rows.device)
-        self._add(target, *sketched_rows(owner, tokens, rows, target.shape, signs), wait=True)
+        members, sketches = sketched_rows(owner, tokens, rows, target.shape, signs)
+        self._add(target, members, sketches, wait=True)
+
+    def changes(self, target: Target, gradient: Tensor) -> Iterator[tuple[str, float]]:
+        """What a sketch in place of this gradient changes in its squared norm, by name of the
+        target: the parameter, or each of its entries along axis 0.
+        """
+        entries = [(target, gradient)]
+        if gradient.ndim == 3:
+            name, parameter = target.name, target.parameter
+            rows = [Target(f"{name}[{k}]", parameter, name, k) for k in range(len(gradient))]
+            entries = list(zip(rows, gradient, strict=True))
+        for one, part in entries:
+            if self.pays(one):
+                columns = squared_columns(sketched(part[None], self._drawn(one, part.device)))
+                exact = float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2
+                yield one.name, float(columns.mean()) - exact
 
     def end_part(self) -> None:
         """Square what waited for uses of this part."""
@@ -98,7 +116,7 @@ class Columns:
             self._square(target, list(self._slots), sketches)
         self._spans.clear()
 
-    def _add(self, target: Target, members: list[int], sketches: Tensor, wait: bool) -> None:
+    def _add(self, target: Target, members: list[int], sketches: Tensor, *, wait: bool) -> None:
         if not members:
             return
         if not wait:
@@ -142,9 +160,12 @@ class Columns:
     def _vectors(self, target: Target, device: torch.device) -> Tensor:
         signs = self._signs.get(target)
         if signs is None:
-            signs = self._mode.signs(self._step, target.name, target.shape).to(device)
-            self._signs[target] = signs
+            signs = self._signs[target] = self._drawn(target, device)
+            self.sketched.add(target.name)
         return signs
+
+    def _drawn(self, target: Target, device: torch.device) -> Tensor:
+        return self._mode.signs(self._step, target.name, target.shape).to(device)
 
 
 def _merged(held: _Held, members: list[int], sketches: Tensor) -> _Held:

@@ -7,7 +7,9 @@ Whatever touches one parameter is added before it is squared:
   computes its summand of trajectory i; they are added and squared when the part ends (`later`);
 - embeddings stay sparse, and a dense use beside them (a tied head) keeps the rows of the
   trajectory's own tokens: ``|H + E|^2 = |H|^2 + |E|^2 + 2 <H, E>`` (`mmhealth.gradnorm.rows`);
-- a trajectory that spans several parts (micro-batches) has a buffer of the parameter's size.
+- a trajectory that spans several parts (micro-batches) has a buffer of the parameter's size;
+- sketched gradients of linear maps add up as sketches (`mmhealth.gradnorm.columns`), and whatever
+  else is charged to a parameter while they wait is projected and joins them.
 
 Nothing here raises during ``backward``, which belongs to the user: problems are noted, and told
 when a norm is read.
@@ -22,6 +24,8 @@ import torch
 from torch import Tensor
 
 from mmhealth.gradnorm.audit import Audit
+from mmhealth.gradnorm.columns import Columns
+from mmhealth.gradnorm.dots import Dots
 from mmhealth.gradnorm.rows import RowSums
 from mmhealth.gradnorm.segments import Segments
 from mmhealth.gradnorm.target import Handle, Target
@@ -50,6 +54,12 @@ class _Uses:
     summands: list[Summand] = field(default_factory=list)
     rows: RowSums = field(default_factory=RowSums)
 
+    def gradients(self) -> Iterator[tuple[int, Tensor]]:
+        """Whole gradients of the trajectories whose summands waited, computed as they come."""
+        for i in sorted(self.members):
+            present = [g for g in (summand(i) for summand in self.summands) if g is not None]
+            yield i, present[0] if len(present) == 1 else torch.stack(present).sum(0)
+
 
 @dataclass(slots=True)
 class _Charge:
@@ -73,11 +83,19 @@ class Ledger:
         shared: Callable[[str], bool],
         spanning: Iterable[int],
         scratch: Scratch | None = None,
+        *,
+        bitwise: bool = False,
     ) -> None:
         self.count = count
+        self.bitwise = bitwise
+        """Whether autograd gets gradients as it would compute them itself, bit by bit."""
         self.part = 0
         self.problems: list[str] = []
         self.audit = Audit()
+        self.columns: Columns | None = None
+        """The account of sketches; None where everything is exact."""
+        self.dots: Dots | None = None
+        """The account of products with the whole gradient; None where they are not wanted."""
         self._charges: list[_Charge] = []
         self._shared = shared
         self._slots = {i: slot for slot, i in enumerate(sorted(spanning))}
@@ -115,6 +133,7 @@ class Ledger:
         """Whether summands of this use must wait for others; asked once by each backward."""
         uses = self._of(target)
         wait = self._shared(target.name) or uses.outside > 1 or uses.inside > 1
+        wait = wait or (self.multiplies and self.tied(target))
         if uses.streamed:
             self.problem(
                 f"{target.name} was used again after its norms had been taken (a second backward "
@@ -123,6 +142,11 @@ class Ledger:
             )
         uses.streamed = not wait
         return wait
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether products with the whole gradient are taken as each target is known."""
+        return self.dots is not None and not self._slots
 
     def scratch(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Memory for what is used up at once, kept for the next time: fresh pages cost more than
@@ -134,6 +158,19 @@ class Ledger:
         if held is None or len(held) < size:
             held = self._scratch[key] = like.new_empty(size)
         return held[:size].view(shape)
+
+    def sketches(self, handle: Handle, live: Segments, left: Tensor, right: Tensor) -> bool:
+        """Take the gradients ``left^T right`` over each trajectory's rows as sketches, if they are
+        to be; whether they were. left and right are as `Segments.gathered` gives them.
+        """
+        if self.columns is None:
+            return False
+        turn = self.columns.turn(handle, left.shape[1], right.shape[1])
+        if turn is None:
+            return False
+        wait = self.defers(handle.target) or self.tied(handle.target)
+        self.columns.take(handle, live, (left, right), turn, wait=wait)
+        return True
 
     def later(self, target: Target, summand: Summand, members: Iterable[int]) -> None:
         """Leave a use of the target until the part ends."""
@@ -148,7 +185,7 @@ class Ledger:
         if rows.lookups:
             rows.keep(trajectory, handle.back, gradient)
         if trajectory in self._slots:
-            self._span(target, trajectory).add_(handle.back(gradient))
+            self._keep(target, trajectory, handle.back(gradient))
             return torch.zeros((), dtype=torch.float64, device=gradient.device)
         return squared(gradient)
 
@@ -158,6 +195,12 @@ class Ledger:
         """
         if self._slots:
             members = live.members[first : first + len(gradients)]
+            if (
+                self.columns is None
+                and not self.tied(handle.target)
+                and self._keep_all(handle, members, gradients)
+            ):
+                return gradients.new_zeros(len(members))
             each = [self.stream(handle, i, g) for i, g in zip(members, gradients, strict=True)]
             return torch.stack(each).sqrt()
         flat = gradients.flatten(1) if gradients.ndim > 1 else gradients[:, None]
@@ -186,9 +229,10 @@ class Ledger:
                 whole = rows.new_zeros(len(rows), self.count)
                 rows = whole.index_add_(1, first.index.to(rows.device), rows)
             for charge, row in zip(charges, rows.unbind(0), strict=True):
-                name = charge.target.parent
-                known = totals.get(name)
-                totals[name] = row if known is None else known + row.to(known.device)
+                _put(totals, charge.target.parent, row)
+        for name, columns in self.columns.squares.items() if self.columns else ():
+            if name not in without:
+                _put(totals, name, columns.mean(1))
         return totals
 
     def take_all(self, handle: Handle, live: Segments, gradients: Tensor) -> None:
@@ -203,6 +247,8 @@ class Ledger:
             return
         if len(gradients):
             self.add_norms(handle.target, live, self.norms(handle, live, gradients))
+            if self.dots is not None and self.multiplies:
+                self.dots.take(handle.target, live.index, gradients)
 
     def take_rows(self, target: Target, ids: Tensor, tokens: Tensor, gradients: Tensor) -> None:
         """Take (tokens, d) gradients of table rows that an embedding read."""
@@ -214,9 +260,13 @@ class Ledger:
         kept = self._charges, self.audit, self.problems, self._uses, self._buffers
         self._charges, self.audit, self.problems = [], Audit(), []
         self._uses, self._buffers = {}, {}
+        accounts = self.columns, self.dots
+        self.columns = self.columns and self.columns.anew()
+        self.dots = self.dots and self.dots.anew()
         try:
             yield
         finally:
+            self.columns, self.dots = accounts
             self._charges, self.audit, self.problems, self._uses, self._buffers = kept
 
     def end_part(self) -> None:
@@ -227,47 +277,104 @@ class Ledger:
                 uses.members.update(uses.rows.members())
             elif uses.rows.taken:
                 self._end_rows(target, uses)
-            for i in sorted(uses.members):
-                present = [g for g in (summand(i) for summand in uses.summands) if g is not None]
-                gradient = present[0] if len(present) == 1 else torch.stack(present).sum(0)
-                if i in self._slots:
-                    self._span(target, i).add_(gradient)
+            whole: Tensor | None = None
+            for i, gradient in uses.gradients():
+                if self.multiplies:
+                    whole = gradient.clone() if whole is None else whole.add_(gradient)
+                if i in self._slots or self._projects(target):
+                    self._keep(target, i, gradient)
                 else:
                     square = squared(gradient)[None]
                     self.add(target, torch.tensor([i], device=square.device), square)
+            if self.dots is not None and whole is not None:
+                for i, gradient in uses.gradients():
+                    dot = (gradient * whole).sum(dtype=torch.float64)[None]
+                    self.dots.add(target, torch.tensor([i]), dot)
         self._uses.clear()
+        if self.columns is not None:
+            self.columns.end_part()
         self.part += 1
 
     def close(self) -> None:
         """Square the trajectories that span parts."""
         self.end_part()
         for target, buffer in self._buffers.values():
-            squares = torch.stack([squared(part) for part in buffer])
-            self.add(target, torch.tensor(list(self._slots), device=squares.device), squares)
+            flat = buffer.reshape(len(buffer), -1)
+            if flat.shape[1] > _NORM:
+                squares = torch.stack([squared(part) for part in flat])
+            else:
+                squares = torch.linalg.vector_norm(flat, dim=1).double().square()
+            index = torch.tensor(list(self._slots), device=squares.device)
+            self.add(target, index, squares)
+            if self.dots is not None:
+                self.dots.take(target, index, buffer)
         self._buffers.clear()
+        if self.columns is not None:
+            self.columns.close()
+            if self.columns.problem:
+                self.problem(self.columns.problem)
 
     def _end_rows(self, target: Target, uses: _Uses) -> None:
+        if self.columns is not None and self.columns.holds(target):
+            self.columns.take_rows(target, *uses.rows.entries())
+            return
         index, sparse, problem = uses.rows.squares(uses.streamed, self._slots)
         if problem:
             self.problem(f"{target.name}: {problem}")
             return
         self.add(target, index, sparse)
+        if self.dots is not None and self.multiplies:
+            self.dots.take_rows(target, *uses.rows.entries())
+        if self.columns is not None and self.columns.pays(target) and self._slots:
+            owner, tokens, rows = uses.rows.entries()
+            spans = torch.isin(owner, torch.tensor(list(self._slots), device=owner.device))
+            self.columns.take_rows(target, owner[spans], tokens[spans], rows[spans])
+            return
         for i in self._slots.keys() & set(uses.rows.members()):
             uses.rows.add_into(self._span(target, i), i)
 
+    def _projects(self, target: Target) -> bool:
+        return self.columns is not None and self.columns.holds(target)
+
+    def _keep(self, target: Target, trajectory: int, gradient: Tensor) -> None:
+        """Add a gradient to others of the trajectory that are known later, or wait as sketches."""
+        if self.columns is not None and self.columns.pays(target):
+            self.columns.take_whole(target, trajectory, gradient)
+        else:
+            self._span(target, trajectory).add_(gradient)
+
+    def _keep_all(self, handle: Handle, members: list[int], gradients: Tensor) -> bool:
+        """Add (members, ...) gradients to others at once, if all of them wait for others."""
+        slots = [self._slots.get(i, -1) for i in members]
+        if -1 in slots:
+            return False
+        parts = torch.stack([handle.back(g) for g in gradients]) if handle.turns else gradients
+        buffer = self._buffer(handle.target)
+        buffer.index_add_(0, torch.tensor(slots, device=buffer.device), parts.to(buffer.dtype))
+        return True
+
     def _span(self, target: Target, trajectory: int) -> Tensor:
+        return self._buffer(target)[self._slots[trajectory]]
+
+    def _buffer(self, target: Target) -> Tensor:
+        """(slots, ...) gradients that wait for other parts."""
         if target.name not in self._buffers:
             shape = (len(self._slots), *target.shape)
             dtype = torch.promote_types(target.parameter.dtype, torch.float32)
             buffer = torch.zeros(shape, dtype=dtype, device=target.parameter.device)
             self._buffers[target.name] = target, buffer
-        return self._buffers[target.name][1][self._slots[trajectory]]
+        return self._buffers[target.name][1]
 
     def _of(self, target: Target) -> _Uses:
         uses = self._uses.get(target)
         if uses is None:
             uses = self._uses[target] = _Uses()
         return uses
+
+
+def _put(totals: dict[str, Tensor], name: str, row: Tensor) -> None:
+    known = totals.get(name)
+    totals[name] = row if known is None else known + row.to(known.device)
 
 
 def _alike(charges: Iterable[_Charge]) -> Iterable[list[_Charge]]:

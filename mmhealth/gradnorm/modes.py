@@ -28,21 +28,30 @@ class Plan:
 
     def __init__(self, targets: dict[int, Target], layouts: Sequence[Layout]) -> None:
         self.targets = targets
-        self.layouts = list(layouts)
+        self.layouts = [layout.again() for layout in layouts]
         self.count = 1 + max(layout.highest for layout in layouts)
         self.known = list(range(self.count))
         """Trajectories that are measured."""
 
-    def seen(self, squares: Tensor) -> Tensor:
-        """(count,) squares of the ledger's account as they are told, NaN where unknown."""
+    @property
+    def accounts(self) -> int:
+        """Trajectories of the layouts, with those that stand for what is not measured."""
+        return 1 + max(layout.highest for layout in self.layouts)
+
+    def elements(self, shape: torch.Size) -> int:
+        """Numbers kept of a trajectory's gradient of this shape while it waits for other parts."""
+        return shape.numel()
+
+    def told(self, squares: Tensor) -> Tensor:
+        """(count,) of (accounts,) squares, NaN where unknown."""
         return squares
 
     def total(self, squares: Squares) -> Tensor:
         """(count,) float64 squared norms over all parameters."""
         if not squares:
-            return self.seen(torch.zeros(self.count, dtype=torch.float64))
+            return self.told(torch.zeros(self.accounts, dtype=torch.float64))
         first = next(iter(squares.values())).device
-        return self.seen(torch.stack([s.to(first) for s in squares.values()]).sum(0))
+        return self.told(torch.stack([s.to(first) for s in squares.values()]).sum(0))
 
     def replicates(self, squares: Squares, columns: Squares, scale: Floats) -> Replicates:
         """Norms of the known trajectories, and without each part of the sample; (count,) scale."""
@@ -51,6 +60,10 @@ class Plan:
         unit = scale[self.known]
         return Replicates(_root(whole) / unit, [_scaled(stratum, unit) for stratum in strata])
 
+    def standard_errors(self, squares: Squares, columns: Squares, scale: Floats) -> Floats:
+        """(count,) standard error of each norm, 0 where it is exact, NaN where it is unknown."""
+        return self.replicates(squares, columns, scale).standard_errors()
+
     def _strata(self, _squares: Squares, _columns: Squares, _whole: Floats) -> list[Stratum]:
         """Strata whose replicates are squared norms."""
         return []
@@ -58,6 +71,14 @@ class Plan:
 
 class SketchPlan(Plan):
     """Columns of sketches are the sample, of endlessly many."""
+
+    def __init__(self, targets: dict[int, Target], layouts: Sequence[Layout], mode: Sketch) -> None:
+        super().__init__(targets, layouts)
+        self._mode = mode
+
+    def elements(self, shape: torch.Size) -> int:
+        """Of sketches where they pay."""
+        return self._mode.elements(shape)
 
     def _strata(self, _squares: Squares, columns: Squares, whole: Floats) -> list[Stratum]:
         if not columns:
@@ -80,12 +101,7 @@ class LayersPlan(Plan):
 
     def total(self, squares: Squares) -> Tensor:
         """Weighted by the inverse probability of being drawn."""
-        share = {
-            target.name: kind.share
-            for kind in self._kinds
-            for layer in kind.drawn
-            for target in layer
-        }
+        share = {t.name: k.share for k in self._kinds for layer in k.drawn for t in layer}
         return super().total({name: square / share[name] for name, square in squares.items()})
 
     def _strata(self, squares: Squares, _columns: Squares, whole: Floats) -> list[Stratum]:
@@ -118,8 +134,8 @@ class TrajectoriesPlan(Plan):
         self.known = draw_trajectories(size, self.count, generator)
         self.layouts = thinned(layouts, self.known, self.count)
 
-    def seen(self, squares: Tensor) -> Tensor:
-        """Without the trajectories that stand for those not drawn."""
+    def told(self, squares: Tensor) -> Tensor:
+        """Without the accounts that stand for trajectories not drawn."""
         told = torch.full((self.count,), torch.nan, dtype=torch.float64, device=squares.device)
         told[self.known] = squares[self.known]
         return told
@@ -132,13 +148,19 @@ class TrajectoriesPlan(Plan):
         without = [np.delete(norms, at) for at in range(len(norms))]
         return Replicates(norms, [Stratum(without, len(norms) / self.count)])
 
+    def standard_errors(self, _squares: Squares, _columns: Squares, _scale: Floats) -> Floats:
+        """Those that are known are exact."""
+        errors = np.full(self.count, np.nan)
+        errors[self.known] = 0.0
+        return errors
+
 
 def plan(
     mode: Mode, step: int, model: nn.Module, targets: dict[int, Target], layouts: Sequence[Layout]
 ) -> Plan:
     """The plan of a step, counted from 0."""
     if isinstance(mode, Sketch):
-        return SketchPlan(targets, layouts)
+        return SketchPlan(targets, layouts, mode)
     if isinstance(mode, Sampled) and mode.layers is not None:
         kinds = draw_layers(model, targets, mode.layers, mode.generator(step))
         return LayersPlan(targets, layouts, kinds)

@@ -11,7 +11,7 @@ balance losses of experts) have no such terms.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -19,9 +19,15 @@ from torch import Tensor, nn
 
 from mmhealth.errors import GradNormError
 from mmhealth.gradnorm import coverage
+from mmhealth.gradnorm.columns import Columns
+from mmhealth.gradnorm.dots import Dots
 from mmhealth.gradnorm.layout import Layout, as_layout
 from mmhealth.gradnorm.ledger import Ledger, Scratch
+from mmhealth.gradnorm.modes import Mode, Plan, plan
 from mmhealth.gradnorm.owned_step import OwnedStep
+from mmhealth.gradnorm.passed import PassedStep
+from mmhealth.gradnorm.sampled import Sampled
+from mmhealth.gradnorm.sketch import Sketch
 from mmhealth.gradnorm.target import Target
 
 OnUncovered = Literal["error", "report"]
@@ -39,7 +45,15 @@ class OwnedNorms:
             loss.backward()                        # inside the context
         norms.per_trajectory()
 
-    The gradients that the optimizer gets are plain ones to rounding (sums in another order).
+    The gradients that the optimizer gets are plain ones to rounding (sums in another order). With
+    ``bitwise`` they are plain ones to the last bit, for one more product per weight: a run is the
+    same run with and without the meter. Padding is not skipped then, and recurrent networks,
+    `torch.nn.MultiheadAttention`, GroupNorm and `torch.nn.RMSNorm` have no rule.
+
+    With ``alignment`` there are cosines with the gradient of all, `OwnedStep.alignment`: the
+    summands of one weight at a time are kept for them, in a step of several parts all of them.
+
+    ``mode`` trades exactness: `Sketch` or `Sampled`; None measures everything, exactly.
 
     ``on_uncovered="report"`` measures the other parameters where one has no rule, and tells what
     share of the gradient is missing (`OwnedStep.uncovered`); the default raises
@@ -53,15 +67,26 @@ class OwnedNorms:
     def __init__(
         self,
         model: nn.Module,
+        mode: Mode = None,
         *,
+        alignment: bool = False,
+        bitwise: bool = False,
         on_uncovered: OnUncovered = "error",
         shared: Sequence[str] = (),
         memory_limit: int = _MEMORY_LIMIT,
     ) -> None:
-        """``memory_limit``: bytes that trajectories spanning several parts may take."""
+        """``memory_limit``: bytes that trajectories spanning several parts may take, and that
+        sketches of parameters used more than once may.
+        """
         if on_uncovered not in ("error", "report"):
             raise GradNormError(f'on_uncovered must be "error" or "report", got {on_uncovered!r}')
         self._model = model
+        self._mode = mode
+        self._steps = 0
+        if alignment and mode is not None:
+            raise GradNormError("alignment needs exact gradients: leave out the mode")
+        self._alignment = alignment
+        self._bitwise = bitwise
         self._report = on_uncovered == "report"
         self._shared = tuple(shared)
         self._memory_limit = memory_limit
@@ -84,22 +109,44 @@ class OwnedNorms:
         """
         if not parts:
             raise GradNormError("a step needs at least one part: step(number of rows)")
+        index, self._steps = self._steps, self._steps + 1
+        if isinstance(self._mode, Sampled) and not self._mode.measures(index):
+            return PassedStep(self._mode.every)
         survey = self._survey()
         if survey.coupling:
             raise coverage.refuse_coupling(survey.coupling)
         layouts = [self._layout(part) for part in parts]
-        spanning = _spanning(layouts)
-        size = len(spanning) and _bytes(survey.targets.values())
-        if size * len(spanning) > self._memory_limit:
-            raise GradNormError(
-                f"{len(spanning)} trajectories span several parts: their gradients would take "
-                f"{size * len(spanning):,} bytes, memory_limit is {self._memory_limit:,}. Keep "
-                "each trajectory in one part, or raise the limit"
+        if self._bitwise:
+            layouts = [
+                layout.unmasked() if layout.mask is not None else layout for layout in layouts
+            ]
+        what = plan(self._mode, index, self._model, survey.targets, layouts)
+        spanning = _spanning(what.layouts, everyone=self._alignment)
+        if spanning:
+            self._refuse_beyond_limit(what, len(spanning))
+        ledger = Ledger(
+            what.accounts, self._is_shared, spanning, self._scratch, bitwise=self._bitwise
+        )
+        if self._alignment:
+            ledger.dots = Dots(what.accounts)
+        if isinstance(self._mode, Sketch):
+            slots = {i: slot for slot, i in enumerate(sorted(spanning))}
+            ledger.columns = Columns(
+                self._mode, index, what.accounts, slots, memory_limit=self._memory_limit
             )
-        count = 1 + max(layout.highest for layout in layouts)
-        ledger = Ledger(count, self._is_shared, spanning, self._scratch)
-        layouts = [layout.again() for layout in layouts]
-        return OwnedStep(layouts, survey.targets, ledger, report=self._report)
+        return OwnedStep(what, ledger, report=self._report)
+
+    def _refuse_beyond_limit(self, what: Plan, spanning: int) -> None:
+        size = spanning * sum(
+            what.elements(t.parameter.shape) * max(4, t.parameter.element_size())
+            for t in what.targets.values()
+        )
+        if size > self._memory_limit:
+            raise GradNormError(
+                f"{spanning} trajectories span several parts: their gradients would take "
+                f"{size:,} bytes, memory_limit is {self._memory_limit:,}. Keep each trajectory in "
+                "one part, raise the limit, or measure with mode=Sketch()"
+            )
 
     def _survey(self) -> coverage.Survey:
         survey = coverage.survey(self._model, self._targets)
@@ -120,13 +167,9 @@ class OwnedNorms:
         return any(fnmatchcase(name, pattern) for pattern in self._shared)
 
 
-def _bytes(targets: Iterable[Target]) -> int:
-    return sum(t.parameter.numel() * max(4, t.parameter.element_size()) for t in targets)
-
-
-def _spanning(layouts: list[Layout]) -> list[int]:
-    """Trajectories that occur in several parts."""
+def _spanning(layouts: list[Layout], *, everyone: bool) -> list[int]:
+    """Trajectories that occur in several parts, or all that do in any."""
     if len(layouts) == 1:
         return []
     occurrences = Counter(i for layout in layouts for i in layout.members)
-    return [i for i, times in occurrences.items() if times > 1]
+    return [i for i, times in occurrences.items() if times > 1 or everyone]

@@ -1,11 +1,13 @@
 """`OwnedStep`: the context of one optimizer step, and the norms it leaves."""
 
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
@@ -13,27 +15,30 @@ from torch.utils.hooks import RemovableHandle
 from mmhealth.errors import GradNormError
 from mmhealth.gradnorm import coverage
 from mmhealth.gradnorm.intercept import Interception
-from mmhealth.gradnorm.layout import Layout
 from mmhealth.gradnorm.ledger import Ledger
+from mmhealth.gradnorm.modes import Plan
+from mmhealth.gradnorm.replicates import Estimate, Floats, Statistic
 from mmhealth.gradnorm.rules import rules
 from mmhealth.gradnorm.target import Target
-from mmhealth.gradnorm.verify import Verification
+from mmhealth.gradnorm.verify import Verification, choose
 
 
 class OwnedStep:
     """Norms of one optimizer step; made by `OwnedNorms.step`."""
 
-    def __init__(
-        self, layouts: list[Layout], targets: dict[int, Target], ledger: Ledger, *, report: bool
-    ) -> None:
-        self._layouts = layouts
-        self._targets = targets
+    measured = True
+    """False in a step that `Sampled` passes over: it has no norms to read."""
+
+    def __init__(self, plan: Plan, ledger: Ledger, *, report: bool) -> None:
+        self._plan = plan
+        self._layouts = plan.layouts
+        self._targets = plan.targets
         self._ledger = ledger
         self._report = report
         self._missing: dict[str, str] = {}
         self._arrived: dict[str, float] = {}
         self._part = -1
-        self._mode = Interception(ledger, targets, _rules(), self._uncovered)
+        self._mode = Interception(ledger, plan.targets, _rules(ledger.bitwise), self._uncovered)
         self._hooks: list[RemovableHandle] = []
         self._verification: Verification | None = None
         self._squares: dict[str, Tensor] | None = None
@@ -66,7 +71,7 @@ class OwnedStep:
         self._problem = self._found_problem()
         if self._problem is None:
             self._squares = self._ledger.squares(without=self._missing)
-            wrong = self._verification and self._verification.problem(self._total())
+            wrong = self._verification and self._found_difference(self._verification)
             if wrong:
                 self._problem, self._squares = GradNormError(wrong), None
 
@@ -87,24 +92,59 @@ class OwnedStep:
 
         ``scale``, a number or (B,), is divided out: the factor the term has in the loss that was
         backpropagated. A trajectory that the loss does not depend on has norm 0. Raises
-        `GradNormError` where there is no such number, and says why.
+        `GradNormError` where there is no such number, and says why. With ``Sampled(trajectories=
+        ...)`` those not drawn are NaN; with other modes these are estimates, whose squares are
+        unbiased.
         """
-        return self._total().clamp(min=0).sqrt() / scale
+        squares = self._read()
+        return self._plan.total(squares).clamp(min=0).sqrt() / scale
+
+    def standard_error(self, scale: float | Tensor = 1.0) -> Tensor:
+        """(B,) float64 standard error of each norm, 0 where it is exact, NaN where unknown."""
+        squares = self._read()
+        unit, columns = self._unit(scale), self._columns(squares)
+        return torch.from_numpy(self._plan.standard_errors(squares, columns, unit))
+
+    def error_of(self, statistic: Statistic, scale: float | Tensor = 1.0) -> Estimate:
+        """A statistic of the norms with its standard error and bias from being sampled.
+
+        ``statistic`` maps float64 norms, a NumPy vector of those that are known, to a number: a
+        `mmhealth.estimators.gini`, an ESS as a fraction of the rows. By the jackknife over what was
+        sampled (`mmhealth.gradnorm.replicates`); exact norms have no such error.
+        """
+        squares = self._read()
+        unit, columns = self._unit(scale), self._columns(squares)
+        return self._plan.replicates(squares, columns, unit).error_of(statistic)
 
     def by_module(self, scale: float | Tensor = 1.0) -> dict[str, Tensor]:
         """(B,) float64 norms by the module that owns the parameters; squares add up to the whole.
 
-        A tied parameter counts to the module that is named first.
+        A tied parameter counts to the module that is named first. With ``Sampled(layers=...)`` the
+        modules drawn alone, each as it is: they add up to the whole only in expectation, weighted.
         """
         totals: dict[str, Tensor] = {}
-        for name, squares in self._read().items():
+        for name, squares in self._told().items():
             module = name.rpartition(".")[0]
             totals[module] = totals[module] + squares if module in totals else squares
         return {module: t.clamp(min=0).sqrt() / scale for module, t in totals.items()}
 
     def by_parameter(self, scale: float | Tensor = 1.0) -> dict[str, Tensor]:
         """(B,) float64 norms by parameter."""
-        return {name: t.clamp(min=0).sqrt() / scale for name, t in self._read().items()}
+        return {name: t.clamp(min=0).sqrt() / scale for name, t in self._told().items()}
+
+    def alignment(self) -> Tensor:
+        """(B,) float64 cosine of each trajectory's gradient with the gradient of all, their sum.
+
+        NaN for a trajectory without a gradient. With norms a_i and cosines c_i the norm of the sum
+        is ``sum a_i c_i``, which is all that the gradient noise scale needs
+        (`mmhealth.estimators`). Raises `GradNormError` unless built with ``alignment=True``.
+        """
+        squares = self._read()
+        if self._ledger.dots is None:
+            raise GradNormError("no cosines were taken: build the meter with alignment=True")
+        dots = self._ledger.dots.totals(self._missing)
+        norms = self._plan.total(squares).clamp(min=0).sqrt().cpu()
+        return (dots / (norms * dots.sum().clamp(min=0).sqrt())).clamp(-1.0, 1.0)
 
     def uncovered(self) -> dict[str, float]:
         """Parameters left out, with their share of the squared norm of the whole batch gradient.
@@ -122,18 +162,19 @@ class OwnedStep:
         Call it inside the context before ``backward``. ``terms`` (B,) are the trajectories' terms
         as they enter the loss: ``terms.sum()`` is what will be backpropagated. Each of the chosen
         ones costs one backward pass through the whole graph. If a norm differs by more than
-        rounding, reading the norms raises `GradNormError` and says by how much. Returns the
-        trajectories chosen. Not with reentrant
-        checkpointing or several parts.
+        rounding, reading the norms raises `GradNormError` and says by how much (the real gradients
+        are sketched as the measured ones are). Returns the trajectories chosen, of those that are
+        measured. Not with reentrant checkpointing or several parts.
         """
         if len(self._layouts) > 1:
             raise GradNormError("verify() needs a step of one part")
-        if terms.shape != (self._ledger.count,):
-            raise GradNormError(f"terms must be ({self._ledger.count},), got {tuple(terms.shape)}")
+        if terms.shape != (self._plan.count,):
+            raise GradNormError(f"terms must be ({self._plan.count},), got {tuple(terms.shape)}")
         covered = [t for t in self._targets.values() if t.name not in self._missing]
         self._unhook()
         with self._ledger.aside():
-            self._verification = Verification.of(terms, covered, trajectories, seed)
+            chosen = choose(self._plan.known, trajectories, seed)
+            self._verification = Verification.of(terms, covered, chosen, self._changes)
         self._hook()
         return self._verification.chosen
 
@@ -176,11 +217,28 @@ class OwnedStep:
                 return coverage.refusal({target.name: gap})
         return None
 
-    def _total(self) -> Tensor:
-        squares = list(self._read().values())
-        if not squares:
-            return torch.zeros(self._ledger.count, dtype=torch.float64)
-        return torch.stack([s.to(squares[0].device) for s in squares]).sum(0)
+    def _found_difference(self, verification: Verification) -> str | None:
+        columns = self._ledger.columns
+        real = verification.squares(columns.sketched if columns else ())
+        return verification.problem(self._plan.total(self._read()), self._plan.total(real))
+
+    def _changes(self, target: Target, gradient: Tensor) -> Iterable[tuple[str, float]]:
+        columns = self._ledger.columns
+        return columns.changes(target, gradient) if columns else ()
+
+    def _told(self) -> dict[str, Tensor]:
+        return {name: self._plan.told(squares) for name, squares in self._read().items()}
+
+    def _unit(self, scale: float | Tensor) -> Floats:
+        unit = torch.as_tensor(scale, dtype=torch.float64).cpu().expand(self._plan.count)
+        return np.asarray(unit.numpy(), dtype=np.float64)
+
+    def _columns(self, squares: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Squares by column of the parameters among ``squares`` that were sketched."""
+        account = self._ledger.columns
+        if account is None:
+            return {}
+        return {name: account.squares[name] for name in account.squares.keys() & squares.keys()}
 
     def _read(self) -> dict[str, Tensor]:
         if self._squares is None:
@@ -201,5 +259,5 @@ class _Arrival:
 
 
 @cache
-def _rules() -> dict[Any, Any]:
-    return dict(rules())
+def _rules(bitwise: bool) -> dict[Any, Any]:
+    return dict(rules(bitwise=bitwise))

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mmhealth.gradnorm.matrix import own
 from mmhealth.gradnorm.passes import Gradients, Saved, backward_pass
+from mmhealth.gradnorm.summands import own
 from mmhealth.gradnorm.use import Use
 
 Gates = dict[str, int]
@@ -28,6 +28,10 @@ Project = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 Recur = Callable[[Tensor, Tensor | None, tuple[int, int, int]], tuple[Tensor, "Held"]]
 """Zeros (time, rows, gates) that stand for a recurrent weight and bias, and where states go."""
+
+
+GruLayer = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""States of a GRU layer from gates' input part, first state, recurrent weight and bias."""
 
 
 @dataclass(eq=False)
@@ -77,6 +81,7 @@ def unrolled(
     *,
     project: Project,
     recur: Recur,
+    gru: GruLayer,
     directions: int,
     dropout: float,
 ) -> tuple[Tensor, list[Tensor]]:
@@ -94,7 +99,9 @@ def unrolled(
             at = layer * directions + direction
             start = [state[at] for state in states]
             inputs = x.flip(1) if direction else x
-            out, end = _layer(kind, inputs, start, weights[at], project=project, recur=recur)
+            out, end = _layer(
+                kind, inputs, start, weights[at], project=project, recur=recur, gru=gru
+            )
             outputs.append(out.flip(1) if direction else out)
             for kept, state in zip(last, end, strict=True):
                 kept.append(state)
@@ -110,10 +117,15 @@ def _layer(
     *,
     project: Project,
     recur: Recur,
+    gru: GruLayer,
 ) -> tuple[Tensor, list[Tensor]]:
     w_ih, w_hh = weights[:2]
     b_ih, b_hh = weights[2:] if len(weights) == 4 else (None, None)
-    gates_x = project(x, w_ih, b_ih).unbind(1)
+    gates = project(x, w_ih, b_ih)
+    if kind == "gru" and gates.dtype == state[0].dtype == w_hh.dtype:
+        out = gru(gates, state[0], w_hh, b_hh)
+        return out, [out[:, -1]]
+    gates_x = gates.unbind(1)
     gates_zero, held = recur(w_hh, b_hh, (x.shape[1], x.shape[0], w_hh.shape[0]))
     weight, bias = w_hh.detach(), None if b_hh is None else b_hh.detach()
     outputs = []

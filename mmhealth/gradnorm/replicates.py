@@ -21,6 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmhealth.errors import GradNormError
+from mmhealth.estimators.jackknife import student_t
+
+_MANY = 1e6
+"""Degrees of freedom that are as good as endlessly many."""
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], float]
@@ -37,6 +41,17 @@ class Estimate:
     bias: float
     """By how much ``value`` is expected to be too large. Reported, not taken off: noise in the
     norms lifts a Gini coefficient and lowers an ESS."""
+    freedom: float = math.inf
+    """Degrees of freedom of the standard error (Satterthwaite, 1946)."""
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Interval of nominal coverage ``level``: Student's t about ``value``."""
+        if self.freedom < 2:  # Cauchy's, the widest
+            reach = math.tan(math.pi * level / 2)
+        else:
+            reach = student_t(level, min(self.freedom, _MANY))
+        reach *= self.standard_error
+        return self.value - reach, self.value + reach
 
     @property
     def corrected(self) -> float:
@@ -69,13 +84,15 @@ class Replicates:
         The statistic's own errors pass, such as that of a Gini coefficient of nothing but zeros.
         """
         value = _finite(statistic(self.norms))
-        variance = bias = 0.0
+        variance = bias = spread = 0.0
         for stratum in self.strata:
             values = np.array([_finite(statistic(norms)) for norms in stratum.without])
             square, shift = _moments(values, np.float64(value), stratum.share)
             variance += float(square)
+            spread += float(square) ** 2 / (len(values) - 1)
             bias += float(shift)
-        return Estimate(value, math.sqrt(variance), bias)
+        freedom = variance**2 / spread if spread else math.inf
+        return Estimate(value, math.sqrt(variance), bias, freedom)
 
     def standard_errors(self) -> Floats:
         """(n,) standard error of each norm, where every replicate has all of them."""

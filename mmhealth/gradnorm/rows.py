@@ -61,6 +61,11 @@ class RowSums:
         owner = keys.div(_SHIFT, rounding_mode="floor")
         return [int(i) for i in owner.unique().tolist()]  # type: ignore[no-untyped-call]
 
+    def entries(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(entries,) trajectories and table rows, (entries, d) their gradients; each pair once."""
+        keys, grads = self._all()
+        return keys.div(_SHIFT, rounding_mode="floor"), keys % _SHIFT, grads
+
     def squares(self, dense: bool, without: Container[int]) -> tuple[Tensor, Tensor, str | None]:
         """Trajectories, their squared norms with the cross term of a dense use, and a problem."""
         keys, grads = self._all()

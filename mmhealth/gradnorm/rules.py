@@ -133,8 +133,12 @@ def _expand(seen: Interception, args: Args, kwargs: Kwargs) -> Any:
     return result
 
 
-def rules() -> dict[Any, Rule]:
-    """Every operation that has a rule."""
+def _changes_bits(_seen: Interception, _args: Args, _kwargs: Kwargs) -> Any:
+    raise UnfollowedError("its rule changes the last bits of gradients, bitwise=True forbids that")
+
+
+def rules(*, bitwise: bool = False) -> dict[Any, Rule]:
+    """Every operation that has a rule; ``bitwise``: one that leaves every bit of a gradient."""
     table: dict[Any, Rule] = {
         functional.linear: linear,
         torch.addmm: addmm,
@@ -145,13 +149,17 @@ def rules() -> dict[Any, Rule]:
         functional.group_norm: _group_norm,
         functional.multi_head_attention_forward: attention,
     }
+    if bitwise:
+        for func in (functional.rms_norm, functional.group_norm):
+            table[func] = _changes_bits
+        table[functional.multi_head_attention_forward] = _changes_bits
     for name in ("matmul", "mm"):
         table |= {getattr(torch, name): matmul, getattr(Tensor, name): matmul}
     table[Tensor.__matmul__] = matmul
     table |= {Tensor.expand: _expand}
     for name in ("gru", "lstm", "rnn_tanh", "rnn_relu"):
-        table[getattr(torch, name)] = partial(recurrent, name)
-        table[getattr(torch, f"{name}_cell")] = partial(cell, name)
+        table[getattr(torch, name)] = _changes_bits if bitwise else partial(recurrent, name)
+        table[getattr(torch, f"{name}_cell")] = _changes_bits if bitwise else partial(cell, name)
     elementwise: list[Any] = []
     for name in ("add", "sub", "mul", "div", "true_divide", "maximum", "minimum", "where"):
         elementwise += [getattr(torch, name), getattr(Tensor, name)]

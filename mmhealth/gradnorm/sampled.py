@@ -46,9 +46,9 @@ class Sampled:
             raise GradNormError("Sampled: draw layers or trajectories, not both")
         if self.layers is not None and not 0 < self.layers <= 1:
             raise GradNormError(f"Sampled(layers={self.layers}): a fraction in (0, 1]")
-        if self.trajectories is not None and self.trajectories < 2:
+        if self.trajectories is not None and self.trajectories < 3:
             raise GradNormError(
-                f"Sampled(trajectories={self.trajectories}): an error can be known from two on"
+                f"Sampled(trajectories={self.trajectories}): an error can be known from three on"
             )
         if self.every < 1:
             raise GradNormError(f"Sampled(every={self.every}): every n-th step, n from 1")
@@ -112,24 +112,25 @@ def draw_trajectories(size: int, count: int, generator: np.random.Generator) -> 
 
 
 def thinned(layouts: Sequence[Layout], drawn: Sequence[int], count: int) -> list[Layout]:
-    """The layouts with the trajectories drawn as they are, and whatever lies between them, one
-    after another, as one trajectory each, numbered from ``count`` on: rows that are added up in
-    one piece, and whose norms say nothing.
+    """The layouts with the trajectories drawn as they are, and whatever lies between them without
+    a gap as one trajectory each, numbered from ``count`` on: rows that are added up in one piece,
+    and whose norms say nothing.
     """
     known = torch.zeros(count, dtype=torch.bool)
     known[torch.tensor(drawn, dtype=torch.long)] = True
     result = []
     for layout in layouts:
-        ids, count = _thinned(layout.ids, known, count)
+        ids, count = _thinned(layout.ids, known, count, apart=layout.mask is not None)
         result.append(Layout(ids, layout.per_row, layout.mask))
     return result
 
 
-def _thinned(ids: Tensor, known: Tensor, count: int) -> tuple[Tensor, int]:
-    """The numbers, and the next that is free."""
+def _thinned(ids: Tensor, known: Tensor, count: int, *, apart: bool) -> tuple[Tensor, int]:
+    """The numbers, and the next that is free; ``apart``: rows with padding between them."""
     flat = ids.reshape(-1)
     rest = (flat != NOBODY) & ~known[flat]
     starts = rest.clone()
-    starts[1:] &= ~rest[:-1]
+    if not apart:
+        starts[1:] &= ~rest[:-1]
     runs = count - 1 + starts.cumsum(0)
     return torch.where(rest, runs, flat).view(ids.shape), count + int(starts.sum())

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from mmhealth.gradnorm.attention import attend
 from mmhealth.gradnorm.follow import ids_of, put_ids
+from mmhealth.gradnorm.gru import Recurrent, gru_layer
 from mmhealth.gradnorm.intercept import Interception, UnfollowedError
 from mmhealth.gradnorm.products import Args, Kwargs, bound, demand_targets, product
 from mmhealth.gradnorm.recurrent import Held, step, unrolled, zeros
@@ -42,6 +43,11 @@ def recurrent(kind: str, seen: Interception, args: Args, kwargs: Kwargs) -> Any:
             return weight.new_zeros(shape), held
         return zeros(weight, bias, shape, held), held
 
+    def gru(gates: Tensor, state: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        segments = seen.segments(rows, 2)
+        how = Recurrent(seen.use(weight, segments), seen.use(bias, segments))
+        return gru_layer(gates, state, weight, bias, how)
+
     demand_targets(seen, *flat)
     states = start if isinstance(start, (list, tuple)) else [start]
     out, last = unrolled(
@@ -51,6 +57,7 @@ def recurrent(kind: str, seen: Interception, args: Args, kwargs: Kwargs) -> Any:
         [flat[k : k + per] for k in range(0, len(flat), per)],
         project=project,
         recur=recur,
+        gru=gru,
         directions=directions,
         dropout=dropout if train else 0.0,
     )

@@ -64,7 +64,8 @@ def sketched(gradients: Tensor, signs: Tensor) -> Tensor:
     tall = gradients.shape[1] >= gradients.shape[2]
     wide = torch.promote_types(gradients.dtype, torch.float32)
     turned = gradients.to(wide) if tall else gradients.to(wide).transpose(1, 2)
-    return signs.to(wide).t() @ turned
+    result: Tensor = signs.to(wide).t() @ turned
+    return result
 
 
 def sketched_products(left: Tensor, right: Tensor, live: Segments, signs: Tensor) -> Tensor:
@@ -110,20 +111,25 @@ def sketched_rows(
 
 def squared_columns(sketches: Tensor) -> Tensor:
     """(n, k) float64: an estimate of each squared norm from each column of (n, k, smaller side)."""
-    norms = torch.linalg.vector_norm(sketches, dim=2, dtype=torch.float64)
+    norms: Tensor = torch.linalg.vector_norm(sketches, dim=2, dtype=torch.float64)
     return norms.square()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How the gradient of a tensor becomes that of the parameter it stands for."""
+
+    sign: float = 1.0
+    transposed: bool = False
 
 
 def turn_of(
     back: Callable[[Tensor], Tensor], shape: tuple[int, int], target: torch.Size
-) -> tuple[float, bool] | None:
-    """Sign, and whether transposed, by which a gradient (rows, columns) becomes the target's.
-
-    None where it is neither: a reshape, which no product can follow.
-    """
+) -> Turn | None:
+    """The turn of a gradient (rows, columns); None where there is none, as of a reshape."""
     probe = torch.empty(shape, device="meta")
     there = back(probe)
     for turned, one in ((False, probe), (True, probe.t())):
         if target == there.shape == one.shape and there.stride() == one.stride():
-            return float(back(torch.ones(1, 1).expand(shape))[0, 0]), turned
+            return Turn(float(back(torch.ones(1, 1).expand(shape))[0, 0]), turned)
     return None

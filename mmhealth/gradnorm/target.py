@@ -44,6 +44,11 @@ class Handle:
     whole: bool = True
     """Whether the tensor is the parameter itself."""
 
+    @property
+    def turns(self) -> bool:
+        """Whether the tensor differs from its target."""
+        return self.back is not _same
+
     def then(self, back: Callable[[Tensor], Tensor]) -> "Handle":
         """The handle after one more step, given the way back through it."""
         first = self.back

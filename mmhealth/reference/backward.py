@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmhealth.gradnorm import GradNorms
+from mmhealth.gradnorm import OwnedNorms
 from mmhealth.interventions import EntropyFloor
 from mmhealth.reference.config import LoopConfig, RepairConfig
 from mmhealth.reference.episodes import Episodes
@@ -48,7 +48,7 @@ class BackwardPass:
         self._behavior = behavior
         self._loop = loop
         self._repair = repair
-        self._meter = GradNorms(policy)
+        self._meter = OwnedNorms(policy, bitwise=True)
 
     def run(
         self, episodes: Episodes, advantage: Tensor, injected: Tensor, terms: Terms, divisor: int
@@ -69,7 +69,7 @@ class BackwardPass:
         order = torch.arange(count) if parts == 1 else torch.argsort(episodes.length, stable=True)
         for at in order.chunk(parts):
             part = episodes.trimmed(at) if parts > 1 else episodes
-            with self._meter.step(trajectories=len(at)) as norms:
+            with self._meter.step(len(at)) as norms:
                 log_probs = self._policy(part.observations, part.allowed)
                 log_prob = sequence_log_prob(log_probs, part.actions, part.valid)
                 log_weight = log_prob.detach() - part.log_prob

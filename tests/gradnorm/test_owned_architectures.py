@@ -429,6 +429,26 @@ def test_equals_one_backward_per_trajectory(name, dtype, tolerance, oracle):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
+def test_alignment_is_the_cosine_with_the_sum_of_all_gradients(name):
+    model, tokens = prepared(name, torch.float64)
+    with OwnedNorms(model, alignment=True).step(ROWS) as norms:
+        terms(model, tokens).sum().backward()
+    gradients = []
+    for i in range(ROWS):
+        model.zero_grad()
+        terms(model, tokens[i : i + 1]).sum().backward()
+        every = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+        gradients.append(torch.cat([g.flatten() for g in every]))
+    each = torch.stack(gradients)
+    whole = each.sum(0)
+    cosines = (each @ whole) / (each.norm(dim=1) * whole.norm())
+    torch.testing.assert_close(norms.alignment(), cosines, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(norms.per_trajectory(), each.norm(dim=1), rtol=1e-10, atol=0)
+    total = (norms.per_trajectory() * norms.alignment()).sum()
+    torch.testing.assert_close(total, whole.norm(), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_leaves_nothing_behind(name):
     model, tokens = prepared(name, torch.float64)
     before = terms(model, tokens)

@@ -138,7 +138,16 @@ def train(
             f"{run_dir} already holds a run: pass --resume to go on with it, or choose another "
             "--run-dir"
         )
-    trainer.train(env, preset, run_dir=run_dir, seed=seed, steps=steps, pace=pace, resume=resume)
+    trainer.train(
+        env,
+        preset,
+        run_dir=run_dir,
+        seed=seed,
+        steps=steps,
+        pace=pace,
+        resume=resume,
+        alignment=True,
+    )
 
 
 app.command(rich_help_panel=_TRY)(reproduce)

@@ -36,19 +36,28 @@ class Measured:
     """What the loss multiplied in its place."""
     grad_norm: Tensor
     """Norm of the gradient of the row's term."""
+    grad_cosine: Tensor | None
+    """Cosine of that gradient with the whole pass's; None where it was not asked for."""
 
 
 class BackwardPass:
     """Accumulates gradients in a policy, exact norms of every row beside them."""
 
     def __init__(
-        self, policy: Policy, behavior: Policy, loop: LoopConfig, repair: RepairConfig
+        self,
+        policy: Policy,
+        behavior: Policy,
+        loop: LoopConfig,
+        repair: RepairConfig,
+        *,
+        alignment: bool = False,
     ) -> None:
         self._policy = policy
         self._behavior = behavior
         self._loop = loop
         self._repair = repair
-        self._meter = OwnedNorms(policy, bitwise=True)
+        self._alignment = alignment
+        self._meter = OwnedNorms(policy, bitwise=True, alignment=alignment)
 
     def run(
         self, episodes: Episodes, advantage: Tensor, injected: Tensor, terms: Terms, divisor: int
@@ -64,12 +73,16 @@ class BackwardPass:
             log_weight=torch.zeros(count, dtype=torch.float64),
             weight=torch.zeros(count, dtype=torch.float64),
             grad_norm=torch.zeros(count, dtype=torch.float64),
+            grad_cosine=None,
         )
         parts = min(self._loop.microbatches, max(count, 1))
         order = torch.arange(count) if parts == 1 else torch.argsort(episodes.length, stable=True)
-        for at in order.chunk(parts):
-            part = episodes.trimmed(at) if parts > 1 else episodes
-            with self._meter.step(len(at)) as norms:
+        chunks = order.chunk(parts)
+        with self._meter.step(*chunks if len(chunks) > 1 else [count]) as norms:
+            for number, at in enumerate(chunks):
+                if len(chunks) > 1:
+                    norms.part(number)
+                part = episodes.trimmed(at) if parts > 1 else episodes
                 log_probs = self._policy(part.observations, part.allowed)
                 log_prob = sequence_log_prob(log_probs, part.actions, part.valid)
                 log_weight = log_prob.detach() - part.log_prob
@@ -78,10 +91,12 @@ class BackwardPass:
                 term = term + self._penalties(log_probs, part, terms)
                 loss = term.sum() / divisor
                 loss.backward()  # type: ignore[no-untyped-call]
-            measured.loss += float(loss.detach())
-            measured.log_weight[at] = log_weight
-            measured.weight[at] = weight
-            measured.grad_norm[at] = norms.per_trajectory()
+                measured.loss += float(loss.detach())
+                measured.log_weight[at] = log_weight
+                measured.weight[at] = weight
+        measured.grad_norm = norms.per_trajectory()
+        if self._alignment:
+            measured.grad_cosine = norms.alignment()
         return measured
 
     def _weight(self, log_weight: Tensor, part: Episodes, injected: Tensor) -> Tensor:

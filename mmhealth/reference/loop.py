@@ -44,10 +44,17 @@ class Trainer:
         config: world, loop and fixes.
         seed: draws the world, the policy, the rollouts and the evaluations.
         controller: answers for ``config.fixes.ess``; connect its ``on_alert`` to a monitor.
+        alignment: take the cosine of each trajectory's gradient with the update's, where one rank
+            has the whole update.
     """
 
     def __init__(
-        self, config: TrainConfig, seed: int, controller: EssAdaptive | None = None
+        self,
+        config: TrainConfig,
+        seed: int,
+        controller: EssAdaptive | None = None,
+        *,
+        alignment: bool = False,
     ) -> None:
         def stream(number: int) -> torch.Generator:
             return torch.Generator().manual_seed(1_000_003 * seed + number)
@@ -71,7 +78,10 @@ class Trainer:
         self._ess_rate = EssLearningRate() if fixes.ess_learning_rate else None
         self._tasks = Tasks(config, world, self.ranks, seed)
         self._late = LateRewards()
-        self._backward = BackwardPass(self.policy, sampler, loop, self.repair)
+        self._alignment = alignment and self.ranks.size == 1
+        self._backward = BackwardPass(
+            self.policy, sampler, loop, self.repair, alignment=self._alignment
+        )
         self._streams = {
             "rollouts": stream(2 + 10 * self.ranks.rank),
             "evaluations": stream(3),
@@ -278,6 +288,8 @@ class Trainer:
             name: torch.zeros(len(trained), dtype=torch.float64)
             for name in ("log_weight", "weight_used", "grad_norm")
         }
+        if self._alignment:
+            columns["grad_cosine"] = torch.full((len(trained),), torch.nan, dtype=torch.float64)
         self.optimizer.zero_grad()
         loss = 0.0
         for chosen in (batch.replaced, trained):
@@ -293,6 +305,8 @@ class Trainer:
             columns["log_weight"][chosen] = measured.log_weight
             columns["weight_used"][chosen] = measured.weight
             columns["grad_norm"][chosen] = measured.grad_norm
+            if measured.grad_cosine is not None and chosen is trained:
+                columns["grad_cosine"][chosen] = measured.grad_cosine
         self.ranks.sum_gradients(self.policy.parameters())
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(columns["log_weight"][~batch.injected])

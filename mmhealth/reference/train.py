@@ -62,6 +62,7 @@ def train(
     progress: bool = True,
     final_episodes: int = 0,
     on_step: Callable[[StepLog], None] | None = None,
+    alignment: bool = False,
 ) -> TrainResult:
     """Train a policy in one of the environments of `mmhealth.reference.presets`.
 
@@ -87,6 +88,8 @@ def train(
         progress: show a progress bar on a terminal.
         final_episodes: held-out episodes per horizon to play with the trained policy.
         on_step: called with the `StepLog` of every step before the monitor is polled.
+        alignment: also take the cosine of each trajectory's gradient with the update's
+            (``grad_cosine``), on one rank.
 
     Raises ValueError for names or a combination of arguments that make no sense, and `RunError`
     for a checkpoint of another configuration.
@@ -105,7 +108,7 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(_one_thread())
         ranks = stack.enter_context(joined())
-        trainer = Trainer(config, seed, controller)
+        trainer = Trainer(config, seed, controller, alignment=alignment)
         first = _restore(trainer, ranks, folder, about) if resume and folder is not None else 0
         write: Callable[[StepLog], None] | None = None
         if record and run_dir is not None:

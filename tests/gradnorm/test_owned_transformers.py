@@ -4,12 +4,12 @@ import contextlib
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 from mmhealth.errors import UncoveredParameterError
 from mmhealth.gradnorm import OwnedNorms, batch_rows
 
-transformers = pytest.importorskip("transformers")
 
 SMALL = {
     "vocab_size": 17,

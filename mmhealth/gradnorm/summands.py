@@ -3,7 +3,8 @@
 For input x and output gradient g with the rows a:e of trajectory i, both flattened to rows,
 ``G = g[a:e]^T x[a:e]`` into one buffer, ``|G|^2`` to the account, and G to the sum, which *is* the
 parameter's gradient: no product is taken twice, one buffer of the weight's size is added. Small
-weights of trajectories of one length take batched products.
+weights of trajectories of one length take batched products. Of G and its transpose the one that is
+wider than tall is computed: it is faster.
 """
 
 import math
@@ -11,8 +12,9 @@ import math
 import torch
 from torch import Tensor
 
-from mmhealth.gradnorm.ledger import Summand
+from mmhealth.gradnorm.ledger import Ledger, Summand
 from mmhealth.gradnorm.segments import Segments
+from mmhealth.gradnorm.target import Handle
 from mmhealth.gradnorm.use import Use
 
 _TILE = 1 << 18
@@ -45,17 +47,23 @@ def _charged(use: Use, live: Segments, left: Tensor, right: Tensor) -> Tensor:
         return _multiplied(use, live, left, right)
     at_once = _TILE // (left.shape[1] * right.shape[1])
     few = at_once < min(len(live.index), _FEW)
-    if live.length is None or few or ledger.tied(target):
-        return _streamed(use, live, left, right)
-    return _tiled(use, live, left, right, at_once)
+    tiled = live.length is not None and not few and not ledger.tied(target)
+    if left.shape[1] <= right.shape[1]:
+        turned, sides = use.handle, (left, right)
+    else:
+        turned, sides = use.handle.then(_turned), (right, left)
+    if tiled:
+        total = _tiled(ledger, turned, live, sides, at_once)
+    else:
+        total = _streamed(ledger, turned, live, sides)
+    return total if turned is use.handle else _turned(total).contiguous()
 
 
-def _streamed(use: Use, live: Segments, left: Tensor, right: Tensor) -> Tensor:
-    """One trajectory after another, as the wider of a product and its transpose: it is faster."""
-    ledger, target, handle = use.ledger, use.handle.target, use.handle
-    tall = left.shape[1] > right.shape[1]
-    if tall:
-        left, right, handle = right, left, handle.then(_turned)
+def _streamed(
+    ledger: Ledger, handle: Handle, live: Segments, sides: tuple[Tensor, Tensor]
+) -> Tensor:
+    """One trajectory after another."""
+    left, right = sides
     shape = left.shape[1], right.shape[1]
     wide = torch.promote_types(left.dtype, torch.float32)
     first = bool(live.bounds) and wide == left.dtype
@@ -69,33 +77,35 @@ def _streamed(use: Use, live: Segments, left: Tensor, right: Tensor) -> Tensor:
         if into is buffer:
             total.add_(buffer)
     if squares:
-        ledger.add(target, live.index, torch.stack(squares))
-    del buffer
-    return _turned(total).contiguous() if tall else total
+        ledger.add(handle.target, live.index, torch.stack(squares))
+    return total
 
 
 def _turned(gradient: Tensor) -> Tensor:
     return gradient.mT
 
 
-def _tiled(use: Use, live: Segments, left: Tensor, right: Tensor, at_once: int) -> Tensor:
+def _tiled(
+    ledger: Ledger, handle: Handle, live: Segments, sides: tuple[Tensor, Tensor], at_once: int
+) -> Tensor:
     """Some trajectories, all of one length, in one batched product."""
+    left, right = sides
     count = len(live.index)
     wide = torch.promote_types(left.dtype, torch.float32)
     tiles = count, len(left) // max(count, 1), -1
     left, right = left.reshape(tiles).mT, right.reshape(tiles)
     at_once = min(at_once, count)
     shape = at_once, left.shape[1], right.shape[2]
-    buffer = use.ledger.scratch(shape, left)
+    buffer = ledger.scratch(shape, left)
     total, norms = None, []
     for a in range(0, count, at_once):
         b = min(a + at_once, count)
         tile = torch.bmm(left[a:b], right[a:b], out=buffer[: b - a]).to(wide)
-        norms.append(use.ledger.norms(use.handle, live, tile, first=a))
+        norms.append(ledger.norms(handle, live, tile, first=a))
         part = tile.sum(0)
         total = part if total is None else total.add_(part)
     assert total is not None
-    use.ledger.add_norms(use.handle.target, live, norms[0] if len(norms) == 1 else torch.cat(norms))
+    ledger.add_norms(handle.target, live, norms[0] if len(norms) == 1 else torch.cat(norms))
     return total
 
 
@@ -110,7 +120,7 @@ def _multiplied(use: Use, live: Segments, left: Tensor, right: Tensor) -> Tensor
         ledger.add_norms(target, live, ledger.norms(use.handle, live, parts))
         ledger.dots.take(target, live.index, parts)
         return parts.sum(0)
-    total = _streamed(use, live, left, right)
+    total = _streamed(ledger, use.handle, live, (left, right))
     thin = total.to(left.dtype)
     dots = [((a @ thin) * b).sum(dtype=wide) for _, (a, b) in live.stretches(left, right)]
     ledger.dots.add(target, live.index, torch.stack(dots))

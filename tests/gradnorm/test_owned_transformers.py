@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from mmhealth.errors import UncoveredParameterError
 from mmhealth.gradnorm import OwnedNorms, batch_rows
 
-
 SMALL = {
     "vocab_size": 17,
     "hidden_size": 16,

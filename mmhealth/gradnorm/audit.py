@@ -101,7 +101,8 @@ def fingerprint(gradient: Tensor, target: Target) -> Tensor:
     rows = 1 if target.row is not None or not gradient.ndim else gradient.shape[0]
     flat = gradient.reshape(rows, -1)
     first = _direction(flat.shape[1], flat.device, 2.0)
-    products = (flat @ first.to(flat.dtype)).double()
+    with torch.autocast(flat.device.type, enabled=False):  # arrivals may run under the user's
+        products = (flat @ first.to(flat.dtype)).double()
     if target.row is not None:
         return products[0] * _entry(target.row)
     return products @ _direction(rows, flat.device, 1.0)

@@ -6,7 +6,7 @@ waits for more waits as a sketch, (k, smaller side) for each trajectory in place
 gradient, and no product is taken again.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class Columns:
     ) -> None:
         """``slots`` numbers the trajectories that span parts."""
         self.squares: dict[str, Tensor] = {}
-        """(count, k) float64 by parameter."""
+        """(count, k) float64 by parameter, once the account is closed."""
         self.sketched: set[str] = set()
         """Names of the targets that were sketched."""
         self.problem: str | None = None
@@ -45,6 +45,7 @@ class Columns:
         self._signs: dict[Target, Tensor] = {}
         self._held: dict[Target, _Held] = {}
         self._spans: dict[Target, Tensor] = {}
+        self._taken: list[tuple[str, Tensor, Tensor]] = []
 
     def anew(self) -> "Columns":
         """An empty account of the same step."""
@@ -76,7 +77,10 @@ class Columns:
         sketches = sketched_products(left, right, live, self._vectors(target, left.device))
         if turn.sign != 1.0:
             sketches = turn.sign * sketches
-        self._add(target, live.members, sketches, wait=wait)
+        if wait or self._slots:
+            self._add(target, live.members, sketches, wait=wait)
+        else:
+            self._square(target, live.index, sketches)
 
     def take_whole(self, target: Target, trajectory: int, gradient: Tensor) -> None:
         """Add the whole gradient of a trajectory."""
@@ -111,10 +115,17 @@ class Columns:
         self._held.clear()
 
     def close(self) -> None:
-        """Square what waited for other parts."""
+        """Square what waited for other parts, and add up by parameter."""
         for target, sketches in self._spans.items():
-            self._square(target, list(self._slots), sketches)
+            self._square(target, torch.tensor(list(self._slots)), sketches)
         self._spans.clear()
+        for name, index, squares in self._taken:
+            total = self.squares.get(name)
+            if total is None:
+                total = squares.new_zeros(self._count, self._mode.k)
+                self.squares[name] = total
+            total.index_add_(0, index.to(total.device), squares.to(total.device))
+        self._taken.clear()
 
     def _add(self, target: Target, members: list[int], sketches: Tensor, *, wait: bool) -> None:
         if not members:
@@ -147,15 +158,10 @@ class Columns:
             buffer.index_add_(0, slot, sketches.index_select(0, at))
             keep = [at for at, i in enumerate(members) if i not in self._slots]
             members, sketches = [members[at] for at in keep], sketches[keep]
-        self._square(target, members, sketches)
+        self._square(target, torch.tensor(members, dtype=torch.long), sketches)
 
-    def _square(self, target: Target, members: Sequence[int], sketches: Tensor) -> None:
-        squares = self.squares.get(target.parent)
-        if squares is None:
-            squares = torch.zeros(self._count, self._mode.k, dtype=torch.float64)
-            squares = self.squares[target.parent] = squares.to(sketches.device)
-        index = torch.tensor(members, dtype=torch.long, device=sketches.device)
-        squares.index_add_(0, index, squared_columns(sketches))
+    def _square(self, target: Target, index: Tensor, sketches: Tensor) -> None:
+        self._taken.append((target.parent, index, squared_columns(sketches)))
 
     def _vectors(self, target: Target, device: torch.device) -> Tensor:
         signs = self._signs.get(target)

@@ -97,6 +97,8 @@ class Net(nn.Module):
                 x = self.block(x)
         if self.form == "mixed":
             x = x + functional.embedding(tokens % WIDTH, self.down.weight)[..., :WIDTH]
+        if self.form == "spread":
+            x = x + (tokens[:, :1, None] * self.up.weight).mean(1, keepdim=True)
         if self.form == "tied by product":
             return (x @ self.table.weight.T).log_softmax(-1)
         return self.head(x).log_softmax(-1)
@@ -114,7 +116,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 
 FORMS = ["plain", "shared", "checkpoint", "shared checkpoint", "tied", "tied by product", "turned",
-         "mixed"]  # fmt: skip
+         "mixed", "spread"]  # fmt: skip
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -346,8 +348,9 @@ def test_products_cost_what_they_should():
     assert 1.01 < count(OwnedNorms(model, Sketch(8))) / count(None) <= 1.03
 
 
-def test_low_precision_is_close():
-    model, tokens = Net().float(), drawn(5, 4)
+@pytest.mark.parametrize("form", ["plain", "tied", "shared"])
+def test_low_precision_is_close(form):
+    model, tokens = Net(form).float(), drawn(5, 4)
     with OwnedNorms(model, MODE).step(5) as wide:
         loss_of(model, tokens).sum().backward()
     with OwnedNorms(model, MODE).step(5) as norms, torch.autocast("cpu", torch.bfloat16):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gradnorms.arm import Arm, Prepare, UnableError, clear
 from gradnorms.workload import Workload
-from mmhealth.gradnorm import OwnedNorms
+from mmhealth.gradnorm import GradNorms
 
 PLAIN, CONTROL = "plain", "plain again (A/A)"
 SKETCH_SIZE = 16
@@ -24,12 +24,12 @@ def plain(workload: Workload, model: nn.Module) -> Arm:
 
 
 def exact(layout: str) -> Prepare:
-    """`OwnedNorms`, told one of the workload's layouts."""
+    """`GradNorms`, told one of the workload's layouts."""
     return lambda workload, model: _owned(workload, model, layout, {})
 
 
 def sketch(size: int = SKETCH_SIZE, seed: int = 0) -> Prepare:
-    """`OwnedNorms` in sketch mode."""
+    """`GradNorms` in sketch mode."""
 
     def prepare(workload: Workload, model: nn.Module) -> Arm:
         try:
@@ -42,7 +42,7 @@ def sketch(size: int = SKETCH_SIZE, seed: int = 0) -> Prepare:
 
 
 def _owned(workload: Workload, model: nn.Module, layout: str, options: dict[str, Any]) -> Arm:
-    meter = OwnedNorms(model, **options)
+    meter = GradNorms(model, **options)
 
     def run() -> Tensor:
         with meter.step(*workload.layouts[layout]()) as norms:

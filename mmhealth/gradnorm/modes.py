@@ -17,7 +17,7 @@ from mmhealth.gradnorm.sketch import Sketch
 from mmhealth.gradnorm.target import Target
 
 Mode = Sketch | Sampled | None
-"""How `OwnedNorms` measures; None: exactly."""
+"""How `GradNorms` measures; None: exactly."""
 
 Squares = Mapping[str, Tensor]
 """Squared norms by parameter: (count,), or (count, k) by column of a sketch."""

@@ -4,10 +4,10 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from mmhealth.errors import GradNormError
-from mmhealth.gradnorm.owned_step import OwnedStep
+from mmhealth.gradnorm.step import StepNorms
 
 
-class PassedStep(OwnedStep):
+class PassedStep(StepNorms):
     """Nothing is intercepted; reading a norm raises `GradNormError`."""
 
     measured = False

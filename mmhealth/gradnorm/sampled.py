@@ -29,7 +29,7 @@ from mmhealth.gradnorm.target import Target
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """Mode of `OwnedNorms`: measure ``layers`` (a fraction), or so many ``trajectories``, drawn
+    """Mode of `GradNorms`: measure ``layers`` (a fraction), or so many ``trajectories``, drawn
     anew in each step from ``seed``, or ``every`` n-th step, the first among them.
 
     ``every`` may be combined with one of the others. Raises `GradNormError` for numbers out of

@@ -27,7 +27,7 @@ from mmhealth.gradnorm.segments import Segments
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """Mode of `OwnedNorms`: squared norms of large weights estimated from ``k`` random columns.
+    """Mode of `GradNorms`: squared norms of large weights estimated from ``k`` random columns.
 
     Unbiased for squared norms; weights that are small, biases, gains and embeddings stay exact.
     Columns are drawn anew for each step and parameter, from ``seed`` alone.

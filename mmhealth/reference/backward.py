@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmhealth.gradnorm import OwnedNorms
+from mmhealth.gradnorm import GradNorms
 from mmhealth.interventions import EntropyFloor
 from mmhealth.reference.config import LoopConfig, RepairConfig
 from mmhealth.reference.episodes import Episodes
@@ -57,7 +57,7 @@ class BackwardPass:
         self._loop = loop
         self._repair = repair
         self._alignment = alignment
-        self._meter = OwnedNorms(policy, bitwise=True, alignment=alignment)
+        self._meter = GradNorms(policy, bitwise=True, alignment=alignment)
 
     def run(
         self, episodes: Episodes, advantage: Tensor, injected: Tensor, terms: Terms, divisor: int

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmhealth.errors import UncoveredParameterError
-from mmhealth.gradnorm import OwnedNorms
+from mmhealth.gradnorm import GradNorms
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -13,7 +13,7 @@ def test_autocast_is_measured_to_its_own_precision(bias):
     torch.manual_seed(7)
     model = nn.Sequential(nn.Linear(32, 64, bias=bias), nn.ReLU(), nn.Linear(64, 1, bias=bias))
     x = torch.randn(256, 32).abs()
-    with OwnedNorms(model).step(256) as norms:
+    with GradNorms(model).step(256) as norms:
         with torch.autocast("cpu", torch.bfloat16):
             output = model(x)
         output.float().mean().backward()
@@ -31,5 +31,5 @@ def test_autocast_does_not_hide_a_parameter_used_outside_its_module():
     torch.manual_seed(8)
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 1))
     refused = pytest.raises(UncoveredParameterError, match=r"1\.weight .*'square'")
-    with refused, OwnedNorms(model).step(16), torch.autocast("cpu", torch.bfloat16):
+    with refused, GradNorms(model).step(16), torch.autocast("cpu", torch.bfloat16):
         model(torch.randn(16, 8)).mean() + model[1].weight.square().sum()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmhealth.errors import UncoveredParameterError
-from mmhealth.gradnorm import OwnedNorms, batch_rows, packed, segment_ids
+from mmhealth.gradnorm import GradNorms, batch_rows, packed, segment_ids
 
 
 class Positions(nn.Module):
@@ -96,11 +96,11 @@ def test_gradients_are_plain_ones_bit_by_bit_and_norms_the_same(build, layout):
 
     plain = gradients(model, loss())
     trajectories = LAYOUTS[layout]()
-    with OwnedNorms(model, bitwise=True).step(trajectories) as norms:
+    with GradNorms(model, bitwise=True).step(trajectories) as norms:
         measured = gradients(model, loss())
     for ours, theirs in zip(measured, plain, strict=True):
         assert torch.equal(ours, theirs)
-    with OwnedNorms(model).step(trajectories) as owned:
+    with GradNorms(model).step(trajectories) as owned:
         loss().backward()
     torch.testing.assert_close(norms.per_trajectory(), owned.per_trajectory(), rtol=1e-5, atol=1e-9)
 
@@ -114,7 +114,7 @@ def test_one_packed_row_too():
         return model(tokens).log_softmax(-1)[..., 0].mean()
 
     plain = gradients(model, loss())
-    with OwnedNorms(model, bitwise=True).step(packed([0, 3, 17, 30])):
+    with GradNorms(model, bitwise=True).step(packed([0, 3, 17, 30])):
         measured = gradients(model, loss())
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(measured, plain, strict=True))
 
@@ -126,6 +126,6 @@ def test_what_cannot_keep_the_bits_is_refused_by_name(module):
     x = torch.randn(3, 4, 4)
     with (
         pytest.raises(UncoveredParameterError, match="bitwise"),
-        OwnedNorms(module, bitwise=True).step(3),
+        GradNorms(module, bitwise=True).step(3),
     ):
         module(x)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mmhealth.errors import GradNormError, UncoveredParameterError
-from mmhealth.gradnorm import OwnedNorms
+from mmhealth.gradnorm import GradNorms
 
 
 class Tagger(nn.Module):
@@ -67,7 +67,7 @@ def test_equals_one_backward_per_trajectory(rows, time, trajectories, seed, bias
     model = Tagger(bias=bias)
     x, weight, valid = batch(rows, time, seed=seed)
     owner = torch.randint(0, trajectories, (rows,))
-    with OwnedNorms(model).step(owner) as norms:
+    with GradNorms(model).step(owner) as norms:
         terms(model, x, weight, valid).mean().backward()
     torch.testing.assert_close(
         norms.per_trajectory(), naive(model, x, weight, valid, owner), rtol=1e-10, atol=1e-12
@@ -78,7 +78,7 @@ def test_float32_is_exact_to_rounding():
     torch.manual_seed(1)
     model = Tagger(torch.float32)
     x, weight, valid = batch(64, 9, torch.float32)
-    with OwnedNorms(model).step(64) as norms:
+    with GradNorms(model).step(64) as norms:
         terms(model, x, weight, valid).mean().backward()
     measured = norms.per_trajectory()
     assert measured.dtype == torch.float64
@@ -92,7 +92,7 @@ def test_many_chunks_give_the_same_norms():
     model = nn.Linear(600, 600, dtype=torch.float64)
     x = torch.randn(11, 2, 600, dtype=torch.float64)
     owner = torch.tensor([3, 0, 1, 1, 4, 3, 3, 2, 0, 4, 4])
-    with OwnedNorms(model).step(owner) as norms:
+    with GradNorms(model).step(owner) as norms:
         (model(x) ** 2).sum().backward()
     for trajectory in range(5):
         model.zero_grad()
@@ -104,7 +104,7 @@ def test_many_chunks_give_the_same_norms():
 def test_rows_without_a_time_axis():
     model = nn.Linear(3, 2, dtype=torch.float64)
     x = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], dtype=torch.float64)
-    with OwnedNorms(model).step(2) as norms:
+    with GradNorms(model).step(2) as norms:
         model(x)[:, 0].sum().backward()
     # weight gradient x, bias gradient 1, both of output 0 alone
     assert norms.per_trajectory().tolist() == pytest.approx([2**0.5, 5**0.5])
@@ -113,7 +113,7 @@ def test_rows_without_a_time_axis():
 def test_opposite_rows_of_one_trajectory_cancel():
     model = nn.Linear(3, 2, dtype=torch.float64)
     x = torch.ones(2, 3, dtype=torch.float64)
-    with OwnedNorms(model).step(torch.tensor([0, 0])) as norms:
+    with GradNorms(model).step(torch.tensor([0, 0])) as norms:
         (model(x).sum(1) * torch.tensor([1.0, -1.0])).sum().backward()
     assert norms.per_trajectory().tolist() == [0.0]
 
@@ -123,7 +123,7 @@ def test_tied_weights_are_added_before_the_square():
     second.weight = first.weight
     model = nn.Sequential(first, nn.Tanh(), second)
     x = torch.randn(6, 4, dtype=torch.float64)
-    with OwnedNorms(model).step(6) as norms:
+    with GradNorms(model).step(6) as norms:
         (model(x) ** 2).sum().backward()
     expected = []
     for row in x:
@@ -137,7 +137,7 @@ def test_several_backward_passes_are_added():
     torch.manual_seed(3)
     model = Tagger()
     x, weight, valid = batch(5)
-    with OwnedNorms(model, shared=["*"]).step(5) as norms:
+    with GradNorms(model, shared=["*"]).step(5) as norms:
         parts = terms(model, x, weight, valid) / len(x)
         (parts.sum() * 0.25).backward(retain_graph=True)
         (parts.sum() * 0.75).backward()
@@ -149,7 +149,7 @@ def test_norms_carry_the_scale_of_the_loss():
     torch.manual_seed(4)
     model = Tagger()
     x, weight, valid = batch(4)
-    meter = OwnedNorms(model)
+    meter = GradNorms(model)
     with meter.step(4) as mean:
         terms(model, x, weight, valid).mean().backward()
     with meter.step(4) as total:
@@ -163,7 +163,7 @@ def test_frozen_parameters_do_not_count():
     model.first.requires_grad_(False)
     model.inner.bias.requires_grad_(False)
     x, weight, valid = batch(4)
-    with OwnedNorms(model).step(4) as norms:
+    with GradNorms(model).step(4) as norms:
         terms(model, x, weight, valid).mean().backward()
     expected = naive(model, x, weight, valid, torch.arange(4))
     torch.testing.assert_close(norms.per_trajectory(), expected, rtol=1e-10, atol=1e-12)
@@ -173,7 +173,7 @@ def test_forward_passes_without_gradient_are_ignored():
     torch.manual_seed(6)
     model = Tagger()
     x, weight, valid = batch(4)
-    with OwnedNorms(model).step(4) as norms:
+    with GradNorms(model).step(4) as norms:
         with torch.no_grad():
             model(torch.cat([x, x]))
         terms(model, x, weight, valid).mean().backward()
@@ -184,7 +184,7 @@ def test_forward_passes_without_gradient_are_ignored():
 def test_no_hook_outlives_the_step():
     model = Tagger()
     x, weight, valid = batch(3)
-    meter = OwnedNorms(model)
+    meter = GradNorms(model)
     with pytest.raises(ZeroDivisionError), meter.step(3) as norms:
         raise ZeroDivisionError
     with pytest.raises(GradNormError, match="ZeroDivisionError"):
@@ -198,11 +198,11 @@ def test_no_hook_outlives_the_step():
 def test_names_every_uncovered_parameter():
     model = nn.Sequential(nn.Linear(4, 4), nn.Conv1d(4, 4, 1), nn.Bilinear(4, 4, 3, bias=False))
     with pytest.raises(UncoveredParameterError, match=r"1\.weight.*1\.bias.*2\.weight") as caught:
-        OwnedNorms(model)
+        GradNorms(model)
     assert "0.weight" not in str(caught.value)
     model[1].requires_grad_(False)
     model[2].requires_grad_(False)
-    OwnedNorms(model)
+    GradNorms(model)
 
 
 def test_a_layer_with_a_forward_of_its_own_is_measured_as_it_computes():
@@ -211,7 +211,7 @@ def test_a_layer_with_a_forward_of_its_own_is_measured_as_it_computes():
             return 2 * super().forward(x)
 
     model, x = Scaled(2, 1, bias=False), torch.tensor([[3.0, 4.0]])
-    with OwnedNorms(model).step(1) as norms:
+    with GradNorms(model).step(1) as norms:
         model(x).sum().backward()
     assert norms.per_trajectory().tolist() == [10.0]
 
@@ -219,7 +219,7 @@ def test_a_layer_with_a_forward_of_its_own_is_measured_as_it_computes():
 def test_refuses_to_read_before_a_backward():
     model = Tagger()
     x, weight, valid = batch(3)
-    with OwnedNorms(model).step(3) as norms:
+    with GradNorms(model).step(3) as norms:
         loss = terms(model, x, weight, valid).mean()
         with pytest.raises(GradNormError):
             norms.per_trajectory()
@@ -232,7 +232,7 @@ def test_refuses_another_number_of_rows():
     model = Tagger()
     x, weight, valid = batch(3)
     refused = pytest.raises(UncoveredParameterError, match=r"first\.weight .* opened for 4 rows")
-    with refused, OwnedNorms(model).step(4):
+    with refused, GradNorms(model).step(4):
         terms(model, x, weight, valid)
 
 
@@ -240,7 +240,7 @@ def test_refuses_a_parameter_used_outside_its_module():
     model = Tagger()
     x, weight, valid = batch(3)
     refused = pytest.raises(UncoveredParameterError, match=r"last\.weight .*'pow'")
-    with refused, OwnedNorms(model).step(3):
+    with refused, GradNorms(model).step(3):
         terms(model, x, weight, valid).mean() + 0.1 * (model.last.weight**2).sum()
 
 
@@ -249,4 +249,4 @@ def test_refuses_a_parameter_used_outside_its_module():
 )
 def test_refuses_a_map_that_is_none(trajectories):
     with pytest.raises(GradNormError, match="trajectories"):
-        OwnedNorms(Tagger()).step(trajectories)
+        GradNorms(Tagger()).step(trajectories)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmhealth.errors import GradNormError, UncoveredParameterError
 from mmhealth.estimators import gini
-from mmhealth.gradnorm import OwnedNorms, Sampled, batch_rows, packed
+from mmhealth.gradnorm import GradNorms, Sampled, batch_rows, packed
 
 WIDTH, ROWS, TIME = 6, 7, 4
 
@@ -42,7 +42,7 @@ def tokens(rows: int = ROWS) -> Tensor:
 
 
 def measured(model: nn.Module, mode: Sampled | None, x: Tensor, layout=None):
-    with OwnedNorms(model, mode).step(len(x) if layout is None else layout) as norms:
+    with GradNorms(model, mode).step(len(x) if layout is None else layout) as norms:
         model(x).sum().backward()
     return norms
 
@@ -167,7 +167,7 @@ def test_trajectories_drawn_are_exact_and_the_others_are_not_known(layout):
     found = []
     for given in (None, mode):
         model = Tower()
-        with OwnedNorms(model, given).step(*(part[0] for part in parts)) as norms:
+        with GradNorms(model, given).step(*(part[0] for part in parts)) as norms:
             for k, (_, some, weight, _) in enumerate(parts):
                 if len(parts) > 1:
                     norms.part(k)
@@ -221,7 +221,7 @@ def test_more_trajectories_than_there_are_is_all_of_them():
 
 def test_every_nth_step_is_measured_and_the_others_say_so():
     model, x = Tower(), tokens()
-    meter = OwnedNorms(model, Sampled(every=3))
+    meter = GradNorms(model, Sampled(every=3))
     flags = []
     for _ in range(5):
         model.zero_grad()
@@ -253,7 +253,7 @@ def test_a_step_that_is_passed_is_not_intercepted():
     model, x = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH)), torch.randn(5, WIDTH)
     for parameter in model[1].parameters():
         parameter.requires_grad_(False)
-    meter = OwnedNorms(model.eval(), Sampled(every=2))
+    meter = GradNorms(model.eval(), Sampled(every=2))
     with meter.step(5):
         model(x).square().sum().backward()
     model.train().zero_grad()
@@ -271,7 +271,7 @@ def test_a_step_that_is_passed_is_not_intercepted():
 def test_every_combines_with_layers_and_with_trajectories():
     model, x = Tower(), tokens()
     for mode in (Sampled(layers=0.5, every=2), Sampled(trajectories=3, every=2)):
-        meter = OwnedNorms(model, mode)
+        meter = GradNorms(model, mode)
         flags = []
         for _ in range(3):
             with meter.step(ROWS) as norms:
@@ -284,19 +284,19 @@ def test_every_combines_with_layers_and_with_trajectories():
 @pytest.mark.parametrize("mode", [Sampled(layers=0.5), Sampled(trajectories=3)])
 def test_checks_stay_on(mode):
     model, x = Tower(), tokens()
-    with OwnedNorms(model, mode).step(ROWS) as norms:
+    with GradNorms(model, mode).step(ROWS) as norms:
         terms = model(x).sum(1)
         chosen = norms.verify(terms, 2)
         terms.sum().backward()
     assert norms.per_trajectory()[chosen].isfinite().all()
-    with OwnedNorms(model, mode).step(ROWS) as wrong:
+    with GradNorms(model, mode).step(ROWS) as wrong:
         terms = model(x).sum(1)
         wrong.verify(1.01 * terms)
         terms.sum().backward()
     with pytest.raises(GradNormError, match="by a backward pass of its own"):
         wrong.per_trajectory()
     handle = model.norm.weight.register_hook(lambda gradient: 2 * gradient)
-    with OwnedNorms(model, mode).step(ROWS) as changed:
+    with GradNorms(model, mode).step(ROWS) as changed:
         model(x).sum().backward()
     handle.remove()
     with pytest.raises(UncoveredParameterError, match=r"norm\.weight .*do not add up"):

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmhealth.errors import GradNormError, UncoveredParameterError
 from mmhealth.estimators import ess, gini
-from mmhealth.gradnorm import OwnedNorms, Sketch, batch_rows, packed, segment_ids
+from mmhealth.gradnorm import GradNorms, Sketch, batch_rows, packed, segment_ids
 from mmhealth.gradnorm.segments import Segments
 from mmhealth.gradnorm.sketch import sketched, sketched_products, squared_columns
 
@@ -122,7 +122,7 @@ FORMS = ["plain", "shared", "checkpoint", "shared checkpoint", "tied", "tied by 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_use_of_a_weight_is_sketched_with_the_same_vectors(form):
     model, tokens = Net(form), drawn(5, 4)
-    with OwnedNorms(model, MODE).step(5) as norms:
+    with GradNorms(model, MODE).step(5) as norms:
         loss_of(model, tokens).sum().backward()
     each = gradients(model, lambda i: loss_of(model, tokens[[i]]).sum(), 5)
     close(norms.per_trajectory(), by_column(each, model.sketches, MODE).mean(1).sqrt())
@@ -132,7 +132,7 @@ def test_every_use_of_a_weight_is_sketched_with_the_same_vectors(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_are_plain_ones(form):
     model, plain, tokens = Net(form), Net(form), drawn(5, 4)
-    with OwnedNorms(model, MODE).step(5):
+    with GradNorms(model, MODE).step(5):
         loss_of(model, tokens).sum().backward()
     loss_of(plain, tokens).sum().backward()
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
@@ -157,7 +157,7 @@ def test_padded_and_packed(lengths, layout, form):
         "segments": segment_ids(torch.where(mask, torch.arange(len(lengths))[:, None], -1)),
         "packed": packed([0, *np.cumsum(lengths).tolist()]),
     }
-    with OwnedNorms(model, MODE).step(layouts[layout]) as norms:
+    with GradNorms(model, MODE).step(layouts[layout]) as norms:
         if layout == "packed":
             loss_of(model, torch.cat(sequences)[None]).sum().backward()
         else:
@@ -171,7 +171,7 @@ def test_parts_of_a_trajectory_are_added_before_the_square(form):
     """What spans parts is sketched, embeddings too: it would need a whole gradient each else."""
     model, owners = Net(form), [[0, 1, 1], [2, 1], [3, 0]]
     parts = [drawn(len(owner), 4, seed=k) for k, owner in enumerate(owners)]
-    with OwnedNorms(model, MODE).step(*map(torch.tensor, owners)) as norms:
+    with GradNorms(model, MODE).step(*map(torch.tensor, owners)) as norms:
         for k, tokens in enumerate(parts):
             norms.part(k)
             loss_of(model, tokens).sum().backward()
@@ -201,7 +201,7 @@ def test_entries_of_a_stack_and_recurrent_weights():
             return torch.tanh(x @ self.stack[0]) @ self.stack[1]
 
     model, x = Experts(), torch.randn(3, 4, WIDTH).double()
-    with OwnedNorms(model, MODE).step(3) as norms:
+    with GradNorms(model, MODE).step(3) as norms:
         model(x).square().sum().backward()
     each = gradients(model, lambda i: model(x[[i]]).square().sum(), 3)
     stack = each.pop("stack")
@@ -212,9 +212,9 @@ def test_entries_of_a_stack_and_recurrent_weights():
 
 def test_small_weights_are_exact():
     model, x = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 5)), torch.randn(6, 2, 4)
-    with OwnedNorms(model).step(6) as exact:
+    with GradNorms(model).step(6) as exact:
         model(x).square().sum().backward()
-    with OwnedNorms(model, Sketch(16)).step(6) as norms:
+    with GradNorms(model, Sketch(16)).step(6) as norms:
         model(x).square().sum().backward()
     assert torch.equal(norms.per_trajectory(), exact.per_trajectory())
     assert not norms.standard_error().any()
@@ -233,7 +233,7 @@ def test_squares_are_unbiased_and_errors_honest(tokens, least):
     x, signal = torch.randn(6, tokens, 96).double(), torch.randn(6, tokens, 48).double()
 
     def run(mode):
-        with OwnedNorms(model, mode).step(6) as norms:
+        with GradNorms(model, mode).step(6) as norms:
             ((model(x) * signal).sum((1, 2)) * torch.arange(1, 7)).sum().backward()
         return norms
 
@@ -273,7 +273,7 @@ def test_the_jackknife_is_that_of_the_columns():
     """Against norms recomputed without each column in turn."""
     model, tokens = Net(), drawn(5, 4)
     mode = Sketch(6)
-    with OwnedNorms(model, mode).step(5) as norms:
+    with GradNorms(model, mode).step(5) as norms:
         loss_of(model, tokens).sum().backward()
     each = gradients(model, lambda i: loss_of(model, tokens[[i]]).sum(), 5)
     columns = by_column(each, model.sketches, mode).numpy()
@@ -316,7 +316,7 @@ def test_vectors_are_drawn_anew_in_each_step_and_again_from_the_seed():
     model, tokens = Net(), drawn(5, 4)
 
     def run(seed: int) -> list[Tensor]:
-        meter, found = OwnedNorms(model, Sketch(3, seed)), []
+        meter, found = GradNorms(model, Sketch(3, seed)), []
         for _ in range(2):
             with meter.step(5) as norms:
                 loss_of(model, tokens).sum().backward()
@@ -336,7 +336,7 @@ def test_products_cost_what_they_should():
     model, x = nn.Sequential(block, nn.Linear(128, 512)), torch.randn(8, 64, 128)
     x.requires_grad_()
 
-    def count(meter: OwnedNorms | None) -> int:
+    def count(meter: GradNorms | None) -> int:
         with FlopCounterMode(display=False) as flops:
             if meter is None:
                 model(x).square().sum().backward()
@@ -345,22 +345,22 @@ def test_products_cost_what_they_should():
                     model(x).square().sum().backward()
         return flops.get_total_flops()
 
-    assert 1.01 < count(OwnedNorms(model, Sketch(8))) / count(None) <= 1.03
+    assert 1.01 < count(GradNorms(model, Sketch(8))) / count(None) <= 1.03
 
 
 @pytest.mark.parametrize("form", ["plain", "tied", "shared"])
 def test_low_precision_is_close(form):
     model, tokens = Net(form).float(), drawn(5, 4)
-    with OwnedNorms(model, MODE).step(5) as wide:
+    with GradNorms(model, MODE).step(5) as wide:
         loss_of(model, tokens).sum().backward()
-    with OwnedNorms(model, MODE).step(5) as norms, torch.autocast("cpu", torch.bfloat16):
+    with GradNorms(model, MODE).step(5) as norms, torch.autocast("cpu", torch.bfloat16):
         loss_of(model, tokens).sum().backward()
     close(norms.per_trajectory(), wide.per_trajectory(), rtol=0.05)
 
 
 def test_modules_add_up():
     model, tokens = Net(), drawn(5, 4)
-    with OwnedNorms(model, MODE).step(5) as norms:
+    with GradNorms(model, MODE).step(5) as norms:
         loss_of(model, tokens).sum().backward()
     modules = torch.stack(list(norms.by_module().values()))
     close(modules.square().sum(0).sqrt(), norms.per_trajectory())
@@ -380,7 +380,7 @@ def test_a_use_that_nobody_sees_is_named():
             return gradient @ weight, gradient.flatten(0, 1).t() @ x.flatten(0, 1)
 
     layer, x = nn.Linear(16, 16, bias=False), torch.randn(3, 2, 16)
-    with OwnedNorms(layer, MODE, on_uncovered="report").step(3) as norms:
+    with GradNorms(layer, MODE, on_uncovered="report").step(3) as norms:
         y = layer(x)
         with torch._C.DisableTorchFunction():
             y = y + Hidden.apply(x, layer.weight)
@@ -392,7 +392,7 @@ def test_a_use_that_nobody_sees_is_named():
 def test_the_audit_compares_what_arrives():
     layer, x = nn.Linear(16, 16, bias=False), torch.randn(3, 2, 16)
     handle = layer.weight.register_hook(lambda gradient: 2 * gradient)
-    with OwnedNorms(layer, MODE).step(3) as norms:
+    with GradNorms(layer, MODE).step(3) as norms:
         layer(x).sum().backward()
     handle.remove()
     with pytest.raises(UncoveredParameterError, match="do not add up"):
@@ -402,7 +402,7 @@ def test_the_audit_compares_what_arrives():
 @pytest.mark.parametrize("form", ["plain", "tied", "shared"])
 def test_verify_sketches_the_real_gradients(form):
     model, tokens = Net(form), drawn(5, 4)
-    meter = OwnedNorms(model, MODE)
+    meter = GradNorms(model, MODE)
     with meter.step(5) as norms:
         terms = loss_of(model, tokens).sum(1)
         norms.verify(terms, 3)
@@ -421,13 +421,13 @@ def test_refuses_what_takes_too_much_memory():
     spanning = torch.tensor([0, 1])
     limit = 2 * 8 * sum(p.numel() for p in model.parameters()) // 2
     with pytest.raises(GradNormError, match=r"memory_limit is .* or measure with mode=Sketch"):
-        OwnedNorms(model, memory_limit=limit).step(spanning, spanning)
-    with OwnedNorms(model, MODE, memory_limit=limit).step(spanning, spanning) as norms:
+        GradNorms(model, memory_limit=limit).step(spanning, spanning)
+    with GradNorms(model, MODE, memory_limit=limit).step(spanning, spanning) as norms:
         for k in range(2):
             norms.part(k)
             loss_of(model, tokens).sum().backward()
     assert norms.per_trajectory().all()
-    with OwnedNorms(model, MODE, memory_limit=1000).step(2) as refused:
+    with GradNorms(model, MODE, memory_limit=1000).step(2) as refused:
         loss_of(model, tokens).sum().backward()
     with pytest.raises(GradNormError, match="used more than once would take"):
         refused.per_trajectory()
@@ -437,7 +437,7 @@ def test_refuses_one_column_and_a_statistic_that_is_not_finite():
     with pytest.raises(GradNormError, match="k=1"):
         Sketch(1)
     model = Net()
-    with OwnedNorms(model, MODE).step(2) as norms:
+    with GradNorms(model, MODE).step(2) as norms:
         loss_of(model, drawn(2, 3)).sum().backward()
     with pytest.raises(GradNormError, match="nan"):
         norms.error_of(lambda _: math.nan)

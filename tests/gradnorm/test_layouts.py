@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmhealth.errors import GradNormError
-from mmhealth.gradnorm import OwnedNorms, batch_rows, packed, segment_ids
+from mmhealth.gradnorm import GradNorms, batch_rows, packed, segment_ids
 
 VOCABULARY, WIDTH = 7, 4
 
@@ -90,7 +90,7 @@ def test_padded_rows(oracle, lengths, seed, left, given_as):
         "mask": batch_rows(len(lengths), mask),
         "segments": segment_ids(ids),
     }
-    meter = OwnedNorms(model)
+    meter = GradNorms(model)
     with meter.step(layouts[given_as]) as norms:
         losses(model, tokens, ids)[mask].sum().backward()
     close(norms.per_trajectory(), expected(model, oracle, [[s] for s in sequences]))
@@ -107,7 +107,7 @@ def test_packed_rows(oracle, lengths, seed, given_as):
         "segments": segment_ids(ids[None]),
         "one axis": segment_ids(ids),
     }
-    with OwnedNorms(model).step(layouts[given_as]) as norms:
+    with GradNorms(model).step(layouts[given_as]) as norms:
         losses(model, torch.cat(sequences)[None], ids[None]).sum().backward()
     close(norms.per_trajectory(), expected(model, oracle, [[s] for s in sequences]))
 
@@ -116,7 +116,7 @@ def test_packed_rows(oracle, lengths, seed, given_as):
 @settings(max_examples=12, deadline=None)
 def test_several_rows_of_a_trajectory_are_added_before_the_square(oracle, owner, seed):
     model, sequences = Decoder(seed), drawn([4] * len(owner), seed)
-    with OwnedNorms(model).step(torch.tensor(owner)) as norms:
+    with GradNorms(model).step(torch.tensor(owner)) as norms:
         losses(model, torch.stack(sequences), torch.zeros(len(owner), 4)).sum().backward()
     grouped = [[s for s, o in zip(sequences, owner, strict=True) if o == i] for i in range(4)]
     close(norms.per_trajectory(), expected(model, oracle, grouped[: max(owner) + 1]))
@@ -130,7 +130,7 @@ def test_several_rows_of_a_trajectory_are_added_before_the_square(oracle, owner,
 def test_parts_of_a_trajectory_are_added_before_the_square(oracle, owners, seed):
     model = Decoder(seed)
     parts = [torch.stack(drawn([3] * len(owner), seed + k)) for k, owner in enumerate(owners)]
-    with OwnedNorms(model).step(*map(torch.tensor, owners)) as norms:
+    with GradNorms(model).step(*map(torch.tensor, owners)) as norms:
         for k, tokens in enumerate(parts):
             if len(parts) > 1:
                 norms.part(k)
@@ -148,7 +148,7 @@ def test_packed_segments_of_one_trajectory(oracle):
     model = Decoder()
     tokens = torch.randint(0, VOCABULARY, (1, 9))
     segment = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])
-    with OwnedNorms(model).step(packed([0, 3, 5, 9], torch.tensor([1, 0, 1]))) as norms:
+    with GradNorms(model).step(packed([0, 3, 5, 9], torch.tensor([1, 0, 1]))) as norms:
         losses(model, tokens, segment[None]).sum().backward()
     owner = torch.tensor([1, 0, 1])[segment]
     each = oracle(model, lambda i: losses(model, tokens, segment[None])[0, owner == i].sum(), 2)
@@ -159,13 +159,13 @@ def test_padding_that_carries_a_gradient_counts_to_its_row_or_is_refused():
     layer = nn.Linear(3, 2).double()
     x, mask = torch.randn(2, 4, 3).double(), torch.ones(2, 4).bool()
     mask[0, 2:] = False
-    with OwnedNorms(layer).step(batch_rows(2, mask)) as norms:
+    with GradNorms(layer).step(batch_rows(2, mask)) as norms:
         layer(x).sum().backward()
-    with OwnedNorms(layer).step(2) as plain:
+    with GradNorms(layer).step(2) as plain:
         layer(x).sum().backward()
     close(norms.per_trajectory(), plain.per_trajectory())
     ids = torch.where(mask, torch.arange(2)[:, None], -1)
-    with OwnedNorms(layer).step(segment_ids(ids)) as refused:
+    with GradNorms(layer).step(segment_ids(ids)) as refused:
         layer(x).sum().backward()
     with pytest.raises(GradNormError, match=r"padding .* has a gradient at (weight|bias)"):
         refused.per_trajectory()
@@ -173,7 +173,7 @@ def test_padding_that_carries_a_gradient_counts_to_its_row_or_is_refused():
 
 def test_a_trajectory_that_the_loss_ignores_has_norm_0():
     layer = nn.Linear(3, 2)
-    with OwnedNorms(layer).step(torch.tensor([0, 2])) as norms:
+    with GradNorms(layer).step(torch.tensor([0, 2])) as norms:
         layer(torch.ones(2, 3))[0].sum().backward()
     first, absent, ignored = norms.per_trajectory().tolist()
     assert first > 0
@@ -194,7 +194,7 @@ def test_unpadding_inside_the_model_is_followed(oracle):
 
     model = Unpadded().double()
     tokens, mask = padded(drawn([3, 5, 2], 1), left=True)
-    with OwnedNorms(model).step(3) as norms:
+    with GradNorms(model).step(3) as norms:
         model(tokens, mask).square().sum().backward()
     each = oracle(model, lambda i: model(tokens[[i]], mask[[i]]).square().sum(), 3)
     close(norms.per_trajectory(), torch.stack([v.square() for v in each.values()]).sum(0).sqrt())
@@ -221,6 +221,6 @@ def test_refuses_a_layout_that_is_none(layout, message):
 @pytest.mark.parametrize("layout", [3, segment_ids(torch.zeros(2, 5, dtype=torch.long))])
 def test_names_a_layer_whose_input_does_not_fit(layout):
     layer = nn.Linear(3, 2)
-    step = OwnedNorms(layer).step(layout)
+    step = GradNorms(layer).step(layout)
     with pytest.raises(GradNormError, match=r"weight \(input with leading axes \(2, 4\)"), step:
         layer(torch.ones(2, 4, 3))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmhealth.gradnorm import OwnedNorms
+from mmhealth.gradnorm import GradNorms
 
 
 def decoder(dtype: torch.dtype) -> nn.Module:
@@ -17,7 +17,7 @@ def trained(dtype: torch.dtype, *, measured: bool) -> tuple[list[float], list[Te
     """Losses of 20 steps of Adam with clipped gradients, and the optimizer's last moments."""
     model = decoder(dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    meter, losses = OwnedNorms(model), []
+    meter, losses = GradNorms(model), []
     generator = torch.Generator().manual_seed(1)
     for _ in range(20):
         tokens = torch.randint(0, 11, (6, 7), generator=generator)
@@ -56,7 +56,7 @@ def test_the_gradient_is_handed_over_without_a_copy():
     """One that somebody still holds is cloned by autograd: a second buffer of the weight's size."""
     model = nn.Linear(64, 64, bias=False)
     seen: list[int] = []
-    with OwnedNorms(model).step(2):
+    with GradNorms(model).step(2):
         model.weight.register_hook(lambda g: seen.append(g.data_ptr()) or None)
         model(torch.randn(2, 3, 64)).square().sum().backward()
     assert seen == [model.weight.grad.data_ptr()]

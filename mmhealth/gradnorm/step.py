@@ -1,4 +1,4 @@
-"""`OwnedStep`: the context of one optimizer step, and the norms it leaves."""
+"""`StepNorms`: the context of one optimizer step, and the norms it leaves."""
 
 import sys
 from collections.abc import Iterable
@@ -23,8 +23,8 @@ from mmhealth.gradnorm.target import Target
 from mmhealth.gradnorm.verify import Verification, choose
 
 
-class OwnedStep:
-    """Norms of one optimizer step; made by `OwnedNorms.step`."""
+class StepNorms:
+    """Norms of one optimizer step; made by `GradNorms.step`."""
 
     measured = True
     """False in a step that `Sampled` passes over: it has no norms to read."""
@@ -250,7 +250,7 @@ class OwnedStep:
 class _Arrival:
     """Parameter hook. It holds no gradient: one that is held would be copied by autograd."""
 
-    def __init__(self, step: OwnedStep, target: Target) -> None:
+    def __init__(self, step: StepNorms, target: Target) -> None:
         self._step, self._target = step, target
 
     def __call__(self, gradient: Tensor) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from mmhealth.errors import GradNormError, UncoveredParameterError
-from mmhealth.gradnorm import OwnedNorms
+from mmhealth.gradnorm import GradNorms
 
 
 class Free(nn.Module):
@@ -60,7 +60,7 @@ def test_a_use_without_a_rule_is_named(name):
 
 def measure(model: nn.Module, x: Tensor, **options):
     try:
-        with OwnedNorms(model, **options).step(len(x)) as norms:
+        with GradNorms(model, **options).step(len(x)) as norms:
             model(x).sum().backward()
     except UncoveredParameterError:
         raise
@@ -94,12 +94,12 @@ def test_the_rest_is_measured_on_report(name):
 def test_modules_known_to_have_no_rule_are_named_when_the_meter_is_built():
     model = nn.Sequential(nn.Conv1d(3, 3, 1), nn.BatchNorm1d(3), nn.Linear(4, 4))
     with pytest.raises(UncoveredParameterError) as caught:
-        OwnedNorms(model)
+        GradNorms(model)
     assert all(f"{k}.{n} (" in str(caught.value) for k in (0, 1) for n in ("weight", "bias"))
     assert "2.weight" not in str(caught.value)
     model[0].requires_grad_(False)
     model[1].requires_grad_(False)
-    meter = OwnedNorms(model.eval())
+    meter = GradNorms(model.eval())
     meter.step(2)
     model[0].requires_grad_(True)
     with pytest.raises(UncoveredParameterError, match=r"0\.weight \(Conv1d\)"):
@@ -108,7 +108,7 @@ def test_modules_known_to_have_no_rule_are_named_when_the_meter_is_built():
 
 def test_normalising_over_the_batch_is_refused_though_frozen():
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3).requires_grad_(False))
-    meter, x = OwnedNorms(model), torch.randn(5, 4)
+    meter, x = GradNorms(model), torch.randn(5, 4)
     with pytest.raises(GradNormError, match="1 normalises over the batch"):
         meter.step(5)
     model.eval()
@@ -170,7 +170,7 @@ def test_reordered_rows_are_right_or_named_in_a_recurrent_network():
     inner = nn.GRU(4, 3, batch_first=True, bidirectional=True)
     model, x = nn.ModuleList([nn.Linear(4, 4), inner]), torch.randn(4, 2, 4)
     order = torch.tensor([2, 0, 3, 1])
-    step = OwnedNorms(model).step(4)
+    step = GradNorms(model).step(4)
     with pytest.raises(UncoveredParameterError, match=r"1\.weight_ih_l0"), step:
         inner(model[0](x)[order])
 
@@ -180,7 +180,7 @@ def test_frozen_parameters_and_passes_without_gradient_do_not_count():
     model = nn.Sequential(nn.Embedding(5, 4), nn.LayerNorm(4), nn.Linear(4, 4), nn.Linear(4, 2))
     model[2].requires_grad_(False)
     tokens = torch.randint(0, 5, (3, 2))
-    with OwnedNorms(model).step(3) as norms:
+    with GradNorms(model).step(3) as norms:
         with torch.no_grad():
             model(torch.randint(0, 5, (7, 3)))
         model(tokens).sum().backward()
@@ -198,7 +198,7 @@ def test_verify_passes_where_norms_are_right(checkpointed):
     head = nn.Linear(6, 3)
     model = nn.ModuleList([inner, head])
     x = torch.randn(5, 2, 4)
-    with OwnedNorms(model).step(5) as norms:
+    with GradNorms(model).step(5) as norms:
         if checkpointed:
             hidden = torch.utils.checkpoint.checkpoint(inner, x, use_reentrant=False)
         else:
@@ -207,7 +207,7 @@ def test_verify_passes_where_norms_are_right(checkpointed):
         assert len(norms.verify(terms, 3)) == 3
         terms.sum().backward()
     checked = norms.per_trajectory()
-    with OwnedNorms(model).step(5) as plain:
+    with GradNorms(model).step(5) as plain:
         (head(inner(x)).square().sum((1, 2)) / 5).sum().backward()
     torch.testing.assert_close(checked, plain.per_trajectory())
 
@@ -216,7 +216,7 @@ def test_verify_catches_a_loss_that_couples_trajectories_and_a_wrong_scale():
     torch.manual_seed(5)
     model, x = nn.Linear(4, 4), torch.randn(5, 4)
     for coupled in (True, False):
-        with OwnedNorms(model).step(5) as norms:
+        with GradNorms(model).step(5) as norms:
             out = model(x)
             terms = out.square().sum(1)
             terms = terms * out.square().sum() if coupled else terms
@@ -228,7 +228,7 @@ def test_verify_catches_a_loss_that_couples_trajectories_and_a_wrong_scale():
 
 def test_verify_catches_rows_charged_to_the_wrong_trajectory():
     model, x = nn.Linear(4, 4), torch.randn(6, 4, generator=torch.Generator().manual_seed(6))
-    with OwnedNorms(model).step(torch.tensor([0, 1, 2, 0, 1, 2])) as norms:
+    with GradNorms(model).step(torch.tensor([0, 1, 2, 0, 1, 2])) as norms:
         terms = model(x).square().sum(1).view(3, 2).sum(1)
         norms.verify(terms, 3)
         terms.sum().backward()
@@ -238,7 +238,7 @@ def test_verify_catches_rows_charged_to_the_wrong_trajectory():
 
 def test_refuses_to_read_what_was_not_measured():
     model = nn.Linear(2, 2)
-    step = OwnedNorms(model).step(3)
+    step = GradNorms(model).step(3)
     with pytest.raises(GradNormError, match="with statement"):
         step.per_trajectory()
     with pytest.raises(ZeroDivisionError), step:
@@ -247,8 +247,8 @@ def test_refuses_to_read_what_was_not_measured():
         step.per_trajectory()
     assert not model.weight._backward_hooks
     with pytest.raises(GradNormError, match="on_uncovered"):
-        OwnedNorms(model, on_uncovered="ignore")
-    with OwnedNorms(model).step(3) as norms, pytest.raises(GradNormError, match="terms must be"):
+        GradNorms(model, on_uncovered="ignore")
+    with GradNorms(model).step(3) as norms, pytest.raises(GradNormError, match="terms must be"):
         norms.verify(torch.ones(2, requires_grad=True))
 
 
@@ -278,13 +278,13 @@ def test_weights_that_are_computed_keep_their_gradient_and_are_named():
 
 def test_an_empty_batch_has_no_norms():
     model = nn.Sequential(nn.Embedding(5, 4), nn.LayerNorm(4), nn.Linear(4, 3))
-    with OwnedNorms(model).step(0) as norms:
+    with GradNorms(model).step(0) as norms:
         model(torch.zeros(0, 6, dtype=torch.long)).square().sum().backward()
     assert norms.per_trajectory().shape == (0,)
 
 
 def test_a_batch_of_padding_alone_has_norm_0():
     model = nn.Embedding(5, 4, padding_idx=0)
-    with OwnedNorms(model).step(2) as norms:
+    with GradNorms(model).step(2) as norms:
         model(torch.zeros(2, 3, dtype=torch.long)).square().sum().backward()
     assert norms.per_trajectory().tolist() == [0.0, 0.0]

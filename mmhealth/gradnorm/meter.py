@@ -1,8 +1,8 @@
-"""`OwnedNorms`: exact per-trajectory gradient norms of whole models from the one backward pass.
+"""`GradNorms`: exact per-trajectory gradient norms of whole models from the one backward pass.
 
 A weight's gradient is a sum over trajectories. Its summands are computed one after another into
 one buffer, each is squared, and their sum is the gradient that the optimizer gets: the norms cost
-no second backward pass and no gradient per sample is kept (`mmhealth.gradnorm.matrix`).
+no second backward pass and no gradient per sample is kept (`mmhealth.gradnorm.summands`).
 
 What is measured: the norm of the gradient of trajectory i's term in the loss that was
 backpropagated, over all trainable parameters, with every factor that the loss had
@@ -24,22 +24,22 @@ from mmhealth.gradnorm.dots import Dots
 from mmhealth.gradnorm.layout import Layout, as_layout
 from mmhealth.gradnorm.ledger import Ledger, Scratch
 from mmhealth.gradnorm.modes import Mode, Plan, plan
-from mmhealth.gradnorm.owned_step import OwnedStep
 from mmhealth.gradnorm.passed import PassedStep
 from mmhealth.gradnorm.sampled import Sampled
 from mmhealth.gradnorm.sketch import Sketch
+from mmhealth.gradnorm.step import StepNorms
 from mmhealth.gradnorm.target import Target
 
 OnUncovered = Literal["error", "report"]
 _MEMORY_LIMIT = 1 << 30
 
 
-class OwnedNorms:
+class GradNorms:
     """Measures exact per-trajectory gradient norms; model, optimizer and loss stay as they are.
 
     ::
 
-        meter = OwnedNorms(model)
+        meter = GradNorms(model)
         with meter.step(len(batch)) as norms:      # or packed(cu_seqlens), segment_ids(...)
             loss = terms(batch).mean()
             loss.backward()                        # inside the context
@@ -50,13 +50,13 @@ class OwnedNorms:
     same run with and without the meter. Padding is not skipped then, and recurrent networks,
     `torch.nn.MultiheadAttention`, GroupNorm and `torch.nn.RMSNorm` have no rule.
 
-    With ``alignment`` there are cosines with the gradient of all, `OwnedStep.alignment`: the
+    With ``alignment`` there are cosines with the gradient of all, `StepNorms.alignment`: the
     summands of one weight at a time are kept for them, in a step of several parts all of them.
 
     ``mode`` trades exactness: `Sketch` or `Sampled`; None measures everything, exactly.
 
     ``on_uncovered="report"`` measures the other parameters where one has no rule, and tells what
-    share of the gradient is missing (`OwnedStep.uncovered`); the default raises
+    share of the gradient is missing (`StepNorms.uncovered`); the default raises
     `UncoveredParameterError` at once, here or at the operation that has no rule. ``shared`` names
     parameters (patterns as of a shell) to be treated as used more than once although that cannot be
     seen in the forward pass: a layer shared by regions under reentrant checkpointing, or a graph
@@ -95,7 +95,7 @@ class OwnedNorms:
         self._scratch: Scratch = {}
         self._survey()
 
-    def step(self, *parts: int | Tensor | Layout) -> OwnedStep:
+    def step(self, *parts: int | Tensor | Layout) -> StepNorms:
         """A context for all forward and backward passes of one optimizer step.
 
         One argument a part: a number of batch rows, a map (rows,) from row to trajectory, or a
@@ -134,7 +134,7 @@ class OwnedNorms:
             ledger.columns = Columns(
                 self._mode, index, what.accounts, slots, memory_limit=self._memory_limit
             )
-        return OwnedStep(what, ledger, report=self._report)
+        return StepNorms(what, ledger, report=self._report)
 
     def _refuse_beyond_limit(self, what: Plan, spanning: int) -> None:
         size = spanning * sum(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmhealth.errors import GradNormError
-from mmhealth.gradnorm import OwnedNorms, own_token_mean, row_mean, token_mean
+from mmhealth.gradnorm import GradNorms, own_token_mean, row_mean, token_mean
 
 ROWS, TIME, WIDTH, VOCABULARY = 5, 4, 8, 9
 
@@ -64,7 +64,7 @@ def looped(model: Model, batch: Tensor, oracle) -> Tensor:
 @pytest.mark.parametrize("kind", ["reentrant", "not reentrant"])
 def test_checkpointing_changes_no_norm_and_no_gradient(kind, oracle):
     model, plain = Model(kind).double(), Model().double()
-    with OwnedNorms(model).step(ROWS) as norms:
+    with GradNorms(model).step(ROWS) as norms:
         model(tokens()).sum().backward()
     torch.testing.assert_close(
         norms.per_trajectory(), looped(plain, tokens(), oracle), rtol=1e-10, atol=0
@@ -77,16 +77,16 @@ def test_checkpointing_changes_no_norm_and_no_gradient(kind, oracle):
 def test_a_layer_shared_by_checkpointed_regions(oracle):
     expected = looped(Model(same=True).double(), tokens(), oracle)
     model = Model("not reentrant", same=True).double()
-    with OwnedNorms(model).step(ROWS) as norms:
+    with GradNorms(model).step(ROWS) as norms:
         model(tokens()).sum().backward()
     torch.testing.assert_close(norms.per_trajectory(), expected, rtol=1e-10, atol=0)
     model = Model("reentrant", same=True).double()
-    with OwnedNorms(model).step(ROWS) as norms:
+    with GradNorms(model).step(ROWS) as norms:
         model(tokens()).sum().backward()
     with pytest.raises(GradNormError, match=r"blocks\.0\.\S+ was used again .* shared="):
         norms.per_trajectory()
     model.zero_grad()
-    with OwnedNorms(model, shared=["blocks.*"]).step(ROWS) as norms:
+    with GradNorms(model, shared=["blocks.*"]).step(ROWS) as norms:
         model(tokens()).sum().backward()
     torch.testing.assert_close(norms.per_trajectory(), expected, rtol=1e-10, atol=0)
 
@@ -94,7 +94,7 @@ def test_a_layer_shared_by_checkpointed_regions(oracle):
 @pytest.mark.parametrize("kind", ["none", "not reentrant"])
 def test_a_backward_after_the_context_gives_no_norm(kind):
     model = Model(kind)
-    with OwnedNorms(model).step(ROWS) as norms:
+    with GradNorms(model).step(ROWS) as norms:
         loss = model(tokens()).sum()
     if kind == "none":
         loss.backward()
@@ -105,7 +105,7 @@ def test_a_backward_after_the_context_gives_no_norm(kind):
 def test_two_backward_passes_over_one_graph_are_added_or_refused(oracle):
     model = Model().double()
     for shared in ([], ["*"]):
-        with OwnedNorms(model, shared=shared).step(ROWS) as norms:
+        with GradNorms(model, shared=shared).step(ROWS) as norms:
             loss = model(tokens()).sum()
             (0.25 * loss).backward(retain_graph=True)
             (0.75 * loss).backward()
@@ -121,7 +121,7 @@ def test_accumulated_micro_batches(oracle):
     model = Model().double()
     batches = [tokens(1), tokens(2)]
     owners = [torch.arange(ROWS), torch.arange(ROWS, 2 * ROWS)]
-    with OwnedNorms(model).step(*owners) as norms:
+    with GradNorms(model).step(*owners) as norms:
         for k, batch in enumerate(batches):
             norms.part(k)
             (model(batch).sum() / 2).backward()
@@ -132,17 +132,17 @@ def test_accumulated_micro_batches(oracle):
 def test_refuses_parts_out_of_order_and_trajectories_that_do_not_fit_in_memory():
     model = Model()
     with pytest.raises(GradNormError, match="memory_limit"):
-        OwnedNorms(model, memory_limit=1000).step(ROWS, ROWS)
-    step = OwnedNorms(model).step(torch.arange(5), torch.arange(5, 10))
+        GradNorms(model, memory_limit=1000).step(ROWS, ROWS)
+    step = GradNorms(model).step(torch.arange(5), torch.arange(5, 10))
     with pytest.raises(GradNormError, match=r"part\(1\)"), step:
         step.part(1)
     with pytest.raises(GradNormError, match="at least one part"):
-        OwnedNorms(model).step()
+        GradNorms(model).step()
 
 
 def test_a_backward_in_the_next_part_is_refused():
     model = Model()
-    with OwnedNorms(model).step(torch.arange(5), torch.arange(5, 10)) as norms:
+    with GradNorms(model).step(torch.arange(5), torch.arange(5, 10)) as norms:
         norms.part(0)
         first = model(tokens()).sum()
         norms.part(1)
@@ -156,7 +156,7 @@ def test_a_backward_in_the_next_part_is_refused():
 def test_autocast_is_measured_to_its_own_precision(kind, inside, oracle):
     model = Model(kind)
     autocast = functools.partial(torch.autocast, "cpu", torch.bfloat16)
-    with OwnedNorms(model).step(ROWS) as norms:
+    with GradNorms(model).step(ROWS) as norms:
         with autocast():
             loss = model(tokens()).float().sum()
         with autocast() if inside else contextlib.nullcontext():
@@ -178,9 +178,9 @@ def test_autocast_is_measured_to_its_own_precision(kind, inside, oracle):
 
 def test_a_model_in_low_precision():
     model, exact = Model().bfloat16(), Model()
-    with OwnedNorms(model).step(ROWS) as norms:
+    with GradNorms(model).step(ROWS) as norms:
         model(tokens()).sum().backward()
-    with OwnedNorms(exact).step(ROWS) as wanted:
+    with GradNorms(exact).step(ROWS) as wanted:
         exact(tokens()).sum().backward()
     assert all(p.grad.dtype == torch.bfloat16 for p in model.parameters())
     torch.testing.assert_close(norms.per_trajectory(), wanted.per_trajectory(), rtol=5e-2, atol=0)
@@ -190,7 +190,7 @@ def test_scales_are_divided_out():
     model = Model().double()
 
     def measured(factor: float | Tensor, scale: float | Tensor) -> Tensor:
-        with OwnedNorms(model).step(ROWS) as norms:
+        with GradNorms(model).step(ROWS) as norms:
             (model(tokens()) * factor).sum().backward()
         return norms.per_trajectory(scale)
 
@@ -209,14 +209,14 @@ def test_scales_are_divided_out():
 def test_compiled_and_uninitialised_models_are_refused_by_name():
     compiled = torch.compile(nn.Sequential(nn.Linear(2, 2)), backend="eager")
     with pytest.raises(GradNormError, match=r"compiled: torch\.compile"):
-        OwnedNorms(compiled)
+        GradNorms(compiled)
     inner = nn.Sequential(nn.Linear(2, 2))
     inner[0].compile(backend="eager")
     with pytest.raises(GradNormError, match="0 is compiled"):
-        OwnedNorms(inner)
+        GradNorms(inner)
     lazy = nn.Sequential(nn.LazyLinear(2))
     with pytest.raises(GradNormError, match=r"0\.weight is a UninitializedParameter"):
-        OwnedNorms(lazy)
+        GradNorms(lazy)
 
 
 def test_a_compiled_function_runs_uncompiled():
@@ -224,7 +224,7 @@ def test_a_compiled_function_runs_uncompiled():
     x = torch.randn(2, 3, dtype=torch.float64)
     function = torch.compile(lambda rows: torch.tanh(layer(rows)), backend="eager")
     function(x).sum().backward()
-    meter = OwnedNorms(layer)
+    meter = GradNorms(layer)
     with meter.step(2) as plain:
         torch.tanh(layer(x)).sum().backward()
     with meter.step(2) as norms:

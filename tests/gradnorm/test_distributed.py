@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from mmhealth.errors import GradNormError
-from mmhealth.gradnorm import OwnedNorms
+from mmhealth.gradnorm import GradNorms
 rank, store, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 torch.manual_seed(0)
@@ -24,11 +24,11 @@ torch.manual_seed(1)
 tokens = torch.randint(0, 7, (8, 4))
 mine = tokens[4 * rank : 4 * rank + 4]
 wrapped = DistributedDataParallel(model)
-with OwnedNorms(wrapped).step(4) as norms:
+with GradNorms(wrapped).step(4) as norms:
     wrapped(mine).tanh().square().sum().backward()
 sharded = fully_shard(nn.Linear(4, 4), mesh=init_device_mesh("cpu", (2,)))
 try:
-    refusal = str(OwnedNorms(sharded))
+    refusal = str(GradNorms(sharded))
 except GradNormError as error:
     refusal = str(error)
 gradients = [p.grad for p in model.parameters()]

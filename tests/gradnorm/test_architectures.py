@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmhealth.errors import UncoveredParameterError
-from mmhealth.gradnorm import OwnedNorms
+from mmhealth.gradnorm import GradNorms
 
 VOCABULARY, WIDTH, ROWS, TIME = 13, 8, 4, 5
 
@@ -405,7 +405,7 @@ def terms(model: nn.Module, tokens: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_equals_one_backward_per_trajectory(name, dtype, tolerance, oracle):
     model, tokens = prepared(name, dtype)
-    with OwnedNorms(model).step(ROWS) as norms:
+    with GradNorms(model).step(ROWS) as norms:
         terms(model, tokens).sum().backward()
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     model, tokens = prepared(name, torch.float64)
@@ -431,7 +431,7 @@ def test_equals_one_backward_per_trajectory(name, dtype, tolerance, oracle):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_alignment_is_the_cosine_with_the_sum_of_all_gradients(name):
     model, tokens = prepared(name, torch.float64)
-    with OwnedNorms(model, alignment=True).step(ROWS) as norms:
+    with GradNorms(model, alignment=True).step(ROWS) as norms:
         terms(model, tokens).sum().backward()
     gradients = []
     for i in range(ROWS):
@@ -452,7 +452,7 @@ def test_alignment_is_the_cosine_with_the_sum_of_all_gradients(name):
 def test_leaves_nothing_behind(name):
     model, tokens = prepared(name, torch.float64)
     before = terms(model, tokens)
-    with OwnedNorms(model).step(ROWS):
+    with GradNorms(model).step(ROWS):
         during = terms(model, tokens)
         during.sum().backward()
     torch.testing.assert_close(during, before, rtol=1e-12, atol=1e-12)
@@ -470,7 +470,7 @@ def test_shapes_that_coincide_are_right_or_refused(name, rows, oracle):
     model, tokens = prepared(name, torch.float64, rows)
     expected = oracle(model, lambda i: terms(model, tokens[i : i + 1]).sum(), rows)
     whole = torch.stack([v.square() for v in expected.values()]).sum(0).sqrt()
-    with OwnedNorms(model).step(rows) as norms, contextlib.ExitStack() as stack:
+    with GradNorms(model).step(rows) as norms, contextlib.ExitStack() as stack:
         refused = name in ("positions, flat", "position network") and rows == TIME
         if refused:
             match = r"positions\.weight|body\.0\.inner\.\d\.weight"

@@ -8,7 +8,7 @@ import transformers
 from torch import Tensor, nn
 
 from mmhealth.errors import UncoveredParameterError
-from mmhealth.gradnorm import OwnedNorms, batch_rows
+from mmhealth.gradnorm import GradNorms, batch_rows
 
 SMALL = {
     "vocab_size": 17,
@@ -79,7 +79,7 @@ def test_equals_one_backward_per_trajectory_or_is_refused(name, checkpointing, o
     if checkpointing:
         enable_checkpointing(model)
     refused = name == "mixtral"  # experts in one batched product
-    with OwnedNorms(model).step(batch_rows(3, mask)) as norms, contextlib.ExitStack() as stack:
+    with GradNorms(model).step(batch_rows(3, mask)) as norms, contextlib.ExitStack() as stack:
         if refused:
             stack.enter_context(pytest.raises(UncoveredParameterError, match="experts"))
         losses().sum().backward()

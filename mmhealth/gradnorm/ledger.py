@@ -18,60 +18,21 @@ when a norm is read.
 import math
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from mmhealth.gradnorm.audit import Audit
+from mmhealth.gradnorm.charges import Charges, each_norm, put, squared
 from mmhealth.gradnorm.columns import Columns
 from mmhealth.gradnorm.dots import Dots
-from mmhealth.gradnorm.rows import RowSums
 from mmhealth.gradnorm.segments import Segments
+from mmhealth.gradnorm.spans import Spans
 from mmhealth.gradnorm.target import Handle, Target
-
-Summand = Callable[[int], Tensor | None]
-"""Gradient of trajectory i in one use, in the shape of the target; None where it has none."""
+from mmhealth.gradnorm.uses import Summand, Uses
 
 Scratch = dict[tuple[torch.dtype, torch.device], Tensor]
-
-_DOT = 1 << 18
-"""Elements in one float32 product: a longer one loses digits."""
-_NORM = 1 << 14
-"""The same of a norm, which torch adds up less carefully."""
-
-
-@dataclass(slots=True)
-class _Uses:
-    """Uses of one target in one part."""
-
-    outside: int = 0
-    """Dense uses in a forward pass."""
-    inside: int = 0
-    """Dense uses recomputed in a backward pass (checkpointing)."""
-    streamed: bool = False
-    members: set[int] = field(default_factory=set)
-    summands: list[Summand] = field(default_factory=list)
-    rows: RowSums = field(default_factory=RowSums)
-
-    def gradients(self) -> Iterator[tuple[int, Tensor]]:
-        """Whole gradients of the trajectories whose summands waited, computed as they come."""
-        for i in sorted(self.members):
-            present = [g for g in (summand(i) for summand in self.summands) if g is not None]
-            yield i, present[0] if len(present) == 1 else torch.stack(present).sum(0)
-
-
-@dataclass(slots=True)
-class _Charge:
-    """What trajectories are charged with for one use of a target."""
-
-    target: Target
-    index: Tensor
-    values: Tensor
-    """(members,) squared norms, or norms if ``rooted``."""
-    rooted: bool = False
-    rising: bool = False
-    """Whether ``index`` is known to rise."""
+"""Memory to use again, by dtype and device."""
 
 
 class Ledger:
@@ -96,11 +57,10 @@ class Ledger:
         """The account of sketches; None where everything is exact."""
         self.dots: Dots | None = None
         """The account of products with the whole gradient; None where they are not wanted."""
-        self._charges: list[_Charge] = []
+        self._charges = Charges(count)
         self._shared = shared
-        self._slots = {i: slot for slot, i in enumerate(sorted(spanning))}
-        self._buffers: dict[str, tuple[Target, Tensor]] = {}
-        self._uses: dict[Target, _Uses] = {}
+        self._spans = Spans(spanning)
+        self._uses: dict[Target, Uses] = {}
         self._scratch: Scratch = {} if scratch is None else scratch
 
     def problem(self, message: str) -> None:
@@ -146,7 +106,7 @@ class Ledger:
     @property
     def multiplies(self) -> bool:
         """Whether products with the whole gradient are taken as each target is known."""
-        return self.dots is not None and not self._slots
+        return self.dots is not None and not self._spans
 
     def scratch(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Memory for what is used up at once, kept for the next time: fresh pages cost more than
@@ -184,7 +144,7 @@ class Ledger:
         rows = self._of(target).rows
         if rows.lookups:
             rows.keep(trajectory, handle.back, gradient)
-        if trajectory in self._slots:
+        if trajectory in self._spans:
             self._keep(target, trajectory, handle.back(gradient))
             return torch.zeros((), dtype=torch.float64, device=gradient.device)
         return squared(gradient)
@@ -193,46 +153,29 @@ class Ledger:
         """The same for (n, ...) whole gradients of the trajectories from place ``first`` on; (n,)
         norms to `add_norms`.
         """
-        if self._slots:
+        if self._spans:
             members = live.members[first : first + len(gradients)]
-            if (
-                self.columns is None
-                and not self.tied(handle.target)
-                and self._keep_all(handle, members, gradients)
-            ):
+            alike = self.columns is None and not self.tied(handle.target)
+            if alike and self._spans.add_all(handle, members, gradients):
                 return gradients.new_zeros(len(members))
             each = [self.stream(handle, i, g) for i, g in zip(members, gradients, strict=True)]
             return torch.stack(each).sqrt()
-        flat = gradients.flatten(1) if gradients.ndim > 1 else gradients[:, None]
-        wide = torch.float64 if flat.shape[1] > _NORM else None
-        norms: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=wide)
-        return norms
+        return each_norm(gradients)
 
     def add_norms(self, target: Target, live: Segments, norms: Tensor) -> None:
-        """Add (members,) norms."""
-        charge = _Charge(target, live.index, norms, rooted=True, rising=live.rising)
-        self._charges.append(charge)
+        """Charge (members,) norms."""
+        self._charges.add_norms(target, live, norms)
 
     def add(self, target: Target, index: Tensor, squares: Tensor) -> None:
-        """Add (members,) squared norms of the trajectories ``index``, each at most once."""
-        if len(index):
-            self._charges.append(_Charge(target, index, squares))
+        """Charge (members,) squared norms to the trajectories ``index``, each at most once."""
+        self._charges.add(target, index, squares)
 
     def squares(self, without: Container[str]) -> dict[str, Tensor]:
         """(count,) float64 squared norms by parameter."""
-        totals: dict[str, Tensor] = {}
-        for charges in _alike(c for c in self._charges if c.target.parent not in without):
-            first = charges[0]
-            rows = torch.stack([charge.values for charge in charges]).double()
-            rows = rows.square_() if first.rooted else rows
-            if not first.rising or len(first.index) != self.count:
-                whole = rows.new_zeros(len(rows), self.count)
-                rows = whole.index_add_(1, first.index.to(rows.device), rows)
-            for charge, row in zip(charges, rows.unbind(0), strict=True):
-                _put(totals, charge.target.parent, row)
+        totals = self._charges.totals(without)
         for name, columns in self.columns.squares.items() if self.columns else ():
             if name not in without:
-                _put(totals, name, columns.mean(1))
+                put(totals, name, columns.mean(1))
         return totals
 
     def take_all(self, handle: Handle, live: Segments, gradients: Tensor) -> None:
@@ -257,9 +200,9 @@ class Ledger:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """What happens inside is not accounted for: a backward pass beside the user's."""
-        kept = self._charges, self.audit, self.problems, self._uses, self._buffers
-        self._charges, self.audit, self.problems = [], Audit(), []
-        self._uses, self._buffers = {}, {}
+        kept = self._charges, self.audit, self.problems, self._uses, self._spans
+        self._charges, self.audit, self.problems = self._charges.anew(), Audit(), []
+        self._uses, self._spans = {}, self._spans.anew()
         accounts = self.columns, self.dots
         self.columns = self.columns and self.columns.anew()
         self.dots = self.dots and self.dots.anew()
@@ -267,7 +210,7 @@ class Ledger:
             yield
         finally:
             self.columns, self.dots = accounts
-            self._charges, self.audit, self.problems, self._uses, self._buffers = kept
+            self._charges, self.audit, self.problems, self._uses, self._spans = kept
 
     def end_part(self) -> None:
         """Square what waited; the next uses belong to the next part."""
@@ -281,7 +224,7 @@ class Ledger:
             for i, gradient in uses.gradients():
                 if self.multiplies:
                     whole = gradient.clone() if whole is None else whole.add_(gradient)
-                if i in self._slots or self._projects(target):
+                if i in self._spans or self._projects(target):
                     self._keep(target, i, gradient)
                 else:
                     square = squared(gradient)[None]
@@ -298,40 +241,33 @@ class Ledger:
     def close(self) -> None:
         """Square the trajectories that span parts."""
         self.end_part()
-        for target, buffer in self._buffers.values():
-            flat = buffer.reshape(len(buffer), -1)
-            if flat.shape[1] > _NORM:
-                squares = torch.stack([squared(part) for part in flat])
-            else:
-                squares = torch.linalg.vector_norm(flat, dim=1).double().square()
-            index = torch.tensor(list(self._slots), device=squares.device)
-            self.add(target, index, squares)
+        for target, index, gradients in self._spans.emptied():
+            self.add(target, index, each_norm(gradients).double().square())
             if self.dots is not None:
-                self.dots.take(target, index, buffer)
-        self._buffers.clear()
+                self.dots.take(target, index, gradients)
         if self.columns is not None:
             self.columns.close()
             if self.columns.problem:
                 self.problem(self.columns.problem)
 
-    def _end_rows(self, target: Target, uses: _Uses) -> None:
+    def _end_rows(self, target: Target, uses: Uses) -> None:
         if self.columns is not None and self.columns.holds(target):
             self.columns.take_rows(target, *uses.rows.entries())
             return
-        index, sparse, problem = uses.rows.squares(uses.streamed, self._slots)
+        index, sparse, problem = uses.rows.squares(uses.streamed, self._spans)
         if problem:
             self.problem(f"{target.name}: {problem}")
             return
         self.add(target, index, sparse)
         if self.dots is not None and self.multiplies:
             self.dots.take_rows(target, *uses.rows.entries())
-        if self.columns is not None and self.columns.pays(target) and self._slots:
+        if self.columns is not None and self.columns.pays(target) and self._spans:
             owner, tokens, rows = uses.rows.entries()
-            spans = torch.isin(owner, torch.tensor(list(self._slots), device=owner.device))
+            spans = torch.isin(owner, torch.tensor(list(self._spans), device=owner.device))
             self.columns.take_rows(target, owner[spans], tokens[spans], rows[spans])
             return
-        for i in self._slots.keys() & set(uses.rows.members()):
-            uses.rows.add_into(self._span(target, i), i)
+        for i in set(uses.rows.members()).intersection(self._spans):
+            uses.rows.add_into(self._spans.of(target, i), i)
 
     def _projects(self, target: Target) -> bool:
         return self.columns is not None and self.columns.holds(target)
@@ -341,57 +277,10 @@ class Ledger:
         if self.columns is not None and self.columns.pays(target):
             self.columns.take_whole(target, trajectory, gradient)
         else:
-            self._span(target, trajectory).add_(gradient)
+            self._spans.of(target, trajectory).add_(gradient)
 
-    def _keep_all(self, handle: Handle, members: list[int], gradients: Tensor) -> bool:
-        """Add (members, ...) gradients to others at once, if all of them wait for others."""
-        slots = [self._slots.get(i, -1) for i in members]
-        if -1 in slots:
-            return False
-        parts = torch.stack([handle.back(g) for g in gradients]) if handle.turns else gradients
-        buffer = self._buffer(handle.target)
-        buffer.index_add_(0, torch.tensor(slots, device=buffer.device), parts.to(buffer.dtype))
-        return True
-
-    def _span(self, target: Target, trajectory: int) -> Tensor:
-        return self._buffer(target)[self._slots[trajectory]]
-
-    def _buffer(self, target: Target) -> Tensor:
-        """(slots, ...) gradients that wait for other parts."""
-        if target.name not in self._buffers:
-            shape = (len(self._slots), *target.shape)
-            dtype = torch.promote_types(target.parameter.dtype, torch.float32)
-            buffer = torch.zeros(shape, dtype=dtype, device=target.parameter.device)
-            self._buffers[target.name] = target, buffer
-        return self._buffers[target.name][1]
-
-    def _of(self, target: Target) -> _Uses:
+    def _of(self, target: Target) -> Uses:
         uses = self._uses.get(target)
         if uses is None:
-            uses = self._uses[target] = _Uses()
+            uses = self._uses[target] = Uses()
         return uses
-
-
-def _put(totals: dict[str, Tensor], name: str, row: Tensor) -> None:
-    known = totals.get(name)
-    totals[name] = row if known is None else known + row.to(known.device)
-
-
-def _alike(charges: Iterable[_Charge]) -> Iterable[list[_Charge]]:
-    """Charges of the same trajectories in the same form, to be added up together."""
-    groups: dict[tuple[int, torch.device, torch.dtype, bool], list[_Charge]] = {}
-    for charge in charges:
-        values = charge.values
-        key = id(charge.index), values.device, values.dtype, charge.rooted
-        groups.setdefault(key, []).append(charge)
-    return groups.values()
-
-
-def squared(gradient: Tensor) -> Tensor:
-    """Squared Frobenius norm, a scalar, of products no longer than float32 can bear."""
-    flat = gradient.reshape(-1)
-    if flat.dtype in (torch.float16, torch.bfloat16):
-        flat = flat.float()
-    if len(flat) <= _DOT:
-        return torch.dot(flat, flat)
-    return torch.stack([torch.dot(part, part) for part in torch.split(flat, _DOT)]).double().sum()

@@ -11,9 +11,9 @@ balance losses of experts) have no such terms.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -21,6 +21,7 @@ from mmhealth.errors import GradNormError
 from mmhealth.gradnorm import coverage
 from mmhealth.gradnorm.columns import Columns
 from mmhealth.gradnorm.dots import Dots
+from mmhealth.gradnorm.intercept import Rule
 from mmhealth.gradnorm.layout import Layout, as_layout
 from mmhealth.gradnorm.ledger import Ledger, Scratch
 from mmhealth.gradnorm.modes import Mode, Plan, plan
@@ -30,7 +31,7 @@ from mmhealth.gradnorm.sketch import Sketch
 from mmhealth.gradnorm.step import StepNorms
 from mmhealth.gradnorm.target import Target
 
-OnUncovered = Literal["error", "report"]
+OnUncovered = Literal["error", "report", "later"]
 _MEMORY_LIMIT = 1 << 30
 
 
@@ -57,7 +58,9 @@ class GradNorms:
 
     ``on_uncovered="report"`` measures the other parameters where one has no rule, and tells what
     share of the gradient is missing (`StepNorms.uncovered`); the default raises
-    `UncoveredParameterError` at once, here or at the operation that has no rule. ``shared`` names
+    `UncoveredParameterError` at once, here or at the operation that has no rule; ``"later"`` leaves
+    the forward pass alone and raises it when a norm is read. ``rules`` are those of functions of
+    your own that ask `torch.overrides`, beside the built-in ones. ``shared`` names
     parameters (patterns as of a shell) to be treated as used more than once although that cannot be
     seen in the forward pass: a layer shared by regions under reentrant checkpointing, or a graph
     that is backpropagated twice. Compiled modules are refused; compiled functions run uncompiled
@@ -72,14 +75,17 @@ class GradNorms:
         alignment: bool = False,
         bitwise: bool = False,
         on_uncovered: OnUncovered = "error",
+        rules: Mapping[Any, Rule] | None = None,
         shared: Sequence[str] = (),
         memory_limit: int = _MEMORY_LIMIT,
     ) -> None:
         """``memory_limit``: bytes that trajectories spanning several parts may take, and that
         sketches of parameters used more than once may.
         """
-        if on_uncovered not in ("error", "report"):
-            raise GradNormError(f'on_uncovered must be "error" or "report", got {on_uncovered!r}')
+        if on_uncovered not in ("error", "report", "later"):
+            raise GradNormError(
+                f'on_uncovered must be "error", "report" or "later", got {on_uncovered!r}'
+            )
         self._model = model
         self._mode = mode
         self._steps = 0
@@ -87,7 +93,8 @@ class GradNorms:
             raise GradNormError("alignment needs exact gradients: leave out the mode")
         self._alignment = alignment
         self._bitwise = bitwise
-        self._report = on_uncovered == "report"
+        self._on_uncovered = on_uncovered
+        self._own_rules = dict(rules or {})
         self._shared = tuple(shared)
         self._memory_limit = memory_limit
         self._targets: dict[int, Target] = {}
@@ -134,7 +141,9 @@ class GradNorms:
             ledger.columns = Columns(
                 self._mode, index, what.accounts, slots, memory_limit=self._memory_limit
             )
-        return StepNorms(what, ledger, report=self._report)
+        return StepNorms(
+            what, ledger, on_uncovered=self._on_uncovered, own_rules=self._own_rules
+        )
 
     def _refuse_beyond_limit(self, what: Plan, spanning: int) -> None:
         size = spanning * sum(
@@ -150,7 +159,7 @@ class GradNorms:
 
     def _survey(self) -> coverage.Survey:
         survey = coverage.survey(self._model, self._targets)
-        if survey.without_rule and not self._report:
+        if survey.without_rule and self._on_uncovered != "report":
             raise coverage.refusal(survey.without_rule)
         self._targets = survey.targets
         return survey

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from mmhealth.errors import GradNormError
 from mmhealth.gradnorm import coverage
-from mmhealth.gradnorm.intercept import Interception
+from mmhealth.gradnorm.intercept import Interception, Rule
 from mmhealth.gradnorm.ledger import Ledger
 from mmhealth.gradnorm.modes import Plan
 from mmhealth.gradnorm.replicates import Estimate, Floats, Statistic
@@ -29,16 +29,21 @@ class StepNorms:
     measured = True
     """False in a step that `Sampled` passes over: it has no norms to read."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, *, report: bool) -> None:
+    def __init__(
+        self, plan: Plan, ledger: Ledger, *, on_uncovered: str, own_rules: dict[Any, Rule]
+    ) -> None:
         self._plan = plan
         self._layouts = plan.layouts
         self._targets = plan.targets
         self._ledger = ledger
-        self._report = report
+        self._report = on_uncovered == "report"
+        self._at_once = on_uncovered == "error"
         self._missing: dict[str, str] = {}
         self._arrived: dict[str, float] = {}
         self._part = -1
-        self._mode = Interception(ledger, plan.targets, _rules(ledger.bitwise), self._uncovered)
+        known = _rules(ledger.bitwise)
+        known = known | own_rules if own_rules else known
+        self._mode = Interception(ledger, plan.targets, known, self._uncovered)
         self._hooks: list[RemovableHandle] = []
         self._verification: Verification | None = None
         self._squares: dict[str, Tensor] | None = None
@@ -198,7 +203,7 @@ class StepNorms:
 
     def _uncovered(self, target: Target, reason: str) -> None:
         self._missing[target.parent] = reason
-        if not self._report:
+        if self._at_once:
             raise coverage.refusal({target.parent: reason})
 
     def _found_problem(self) -> GradNormError | None:
@@ -209,6 +214,8 @@ class StepNorms:
             )
         if self._ledger.problems:
             return GradNormError(self._ledger.problems[0])
+        if self._missing and not self._report:
+            return coverage.refusal(self._missing)
         for target in self._targets.values():
             gap = None if target.name in self._missing else audit.gap(target)
             if gap is not None and self._report:

@@ -12,10 +12,11 @@ import math
 import torch
 from torch import Tensor
 
-from mmhealth.gradnorm.ledger import Ledger, Summand
+from mmhealth.gradnorm.ledger import Ledger
 from mmhealth.gradnorm.segments import Segments
 from mmhealth.gradnorm.target import Handle
 from mmhealth.gradnorm.use import Use
+from mmhealth.gradnorm.uses import Summand
 
 _TILE = 1 << 18
 """Elements of trajectories' gradients that one batched product makes."""

@@ -20,6 +20,7 @@ from mmhealth.schema import UPDATE_ROLES
 LEVEL = 0.9
 """Nominal coverage of the intervals."""
 UNRESOLVED = "the batch does not resolve the mean gradient: its noise scale has no upper limit"
+NOT_LOGGED = "grad_cosine is not logged"
 ALIKE = "the gradients do not differ: there is no noise"
 
 
@@ -34,6 +35,8 @@ def noise_columns(data: StepData, last: pl.DataFrame) -> Collector:
     def rows() -> tuple[Array, Array, Array]:
         if not data.complete:
             raise Missing("rows of the step are missing: an update is the sum of all of them")
+        if _without_cosines(last):
+            raise Missing(NOT_LOGGED)
         return _aligned(_whole_updates(data, last))
 
     @cache
@@ -68,6 +71,11 @@ def noise_columns(data: StepData, last: pl.DataFrame) -> Collector:
     return out
 
 
+def _without_cosines(rows: pl.DataFrame) -> bool:
+    """Whether norms alone are logged, as in most runs: that is told at once."""
+    return "grad_norm" in rows.columns and "grad_cosine" not in rows.columns
+
+
 def _whole_updates(data: StepData, last: pl.DataFrame) -> Rows:
     """All rows of the updates that a trajectory entered last, each trajectory once an update."""
     entered = with_role(last, UPDATE_ROLES)
@@ -80,6 +88,8 @@ def _whole_updates(data: StepData, last: pl.DataFrame) -> Rows:
 
 
 def _opposing(last: pl.DataFrame) -> Measured:
+    if _without_cosines(last):
+        raise Missing(NOT_LOGGED)
     norms, cosines, _ = _aligned(Rows(with_role(last, UPDATE_ROLES), "update"))
     return Measured(estimators.opposing_share(norms, cosines), norms.size)
 
@@ -89,7 +99,7 @@ def _aligned(rows: Rows) -> tuple[Array, Array, Array]:
     norms = rows.numbers("grad_norm")
     frame = rows.frame
     if "grad_cosine" not in frame.columns or frame["grad_cosine"].null_count() == len(frame):
-        raise Missing("grad_cosine is not logged")
+        raise Missing(NOT_LOGGED)
     cosine = pl.when(pl.col("grad_norm") == 0).then(0.0).otherwise(pl.col("grad_cosine"))
     filled = Rows(frame.with_columns(grad_cosine=cosine), rows.what)
     cosines = filled.numbers("grad_cosine")

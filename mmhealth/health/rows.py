@@ -137,5 +137,8 @@ def look_up(rows: pl.DataFrame, trajectories: pl.DataFrame, column: str) -> pl.S
     """
     keys = ["rank", "trajectory_id"]
     left, right = same_ids(rows.select(keys), trajectories.select(*keys, column))
+    ids = right["trajectory_id"]
+    if left.equals(right.select(keys)) and ids.n_unique() == len(ids) and not ids.null_count():
+        return right[column]
     right = right.unique(keys, keep="last", maintain_order=True)
     return left.join(right, on=keys, how="left", maintain_order="left")[column]

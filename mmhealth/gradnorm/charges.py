@@ -13,6 +13,9 @@ _DOT = 1 << 18
 """Elements in one float32 product: a longer one loses digits."""
 _NORM = 1 << 14
 """The same of a norm, which torch adds up less carefully."""
+_LEAST, _MOST = 1e-15, 1e15
+"""Norms between which float32 squares neither vanish nor overflow; others are taken in float64 on
+the CPU (elsewhere looking would wait for the device)."""
 
 
 @dataclass(slots=True)
@@ -86,8 +89,13 @@ def squared(gradient: Tensor) -> Tensor:
     if flat.dtype in (torch.float16, torch.bfloat16):
         flat = flat.float()
     if len(flat) <= _DOT:
-        return torch.dot(flat, flat)
-    return torch.stack([torch.dot(part, part) for part in torch.split(flat, _DOT)]).double().sum()
+        square = torch.dot(flat, flat)
+    else:
+        parts = torch.split(flat, _DOT)
+        square = torch.stack([torch.dot(part, part) for part in parts]).double().sum()
+    if flat.device.type == "cpu" and not _LEAST**2 < float(square) < _MOST**2:
+        return torch.linalg.vector_norm(flat, dtype=torch.float64).square()
+    return square
 
 
 def each_norm(gradients: Tensor) -> Tensor:
@@ -95,4 +103,8 @@ def each_norm(gradients: Tensor) -> Tensor:
     flat = gradients.flatten(1) if gradients.ndim > 1 else gradients[:, None]
     wide = torch.float64 if flat.shape[1] > _NORM else None
     norms: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=wide)
+    if wide is None and len(norms) and flat.device.type == "cpu":
+        least, most = norms.aminmax()
+        if not (float(least) > _LEAST and float(most) < _MOST):
+            norms = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64)
     return norms

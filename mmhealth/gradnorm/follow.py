@@ -26,7 +26,7 @@ _SPLITTING = {"split", "chunk", "tensor_split", "split_with_sizes", "unbind"}
 _TURNING = {"transpose", "permute", "movedim", "swapaxes", "swapdims", "moveaxis"}
 _RESHAPING = {"view", "reshape", "flatten", "unsqueeze", "squeeze", "unflatten"}
 _JOINING = {"cat", "concat", "concatenate", "stack"}
-_MOVING = _INDEXING | _TURNING | _JOINING
+_MOVING = _INDEXING | _TURNING | _JOINING | _SPLITTING
 _FIRST_ONLY = {"matmul", "mm", "bmm", "__matmul__", "linear", "scaled_dot_product_attention"}
 _NEVER = ("index_", "scatter", "masked_scatter", "__setitem__", "einsum", "sort", "topk", "gather")
 
@@ -74,7 +74,7 @@ class Follower:
     ) -> None:
         """Let the results of ``func(*args, **kwargs)`` carry what is known of their rows."""
         name = getattr(func, "__name__", "")
-        if layout is None or not args or not _differentiable(result):
+        if layout is None or not args or not tensors_in(result):
             return
         x = args[0]
 
@@ -84,7 +84,7 @@ class Follower:
         if name in _JOINING:
             self._carrying |= _join(layout, name, result, args, kwargs)
         elif not isinstance(x, Tensor):
-            self._hand_on(name, result, args, kwargs)
+            self._hand_on(layout, name, result, args, kwargs)
         elif name in _RESHAPING:
             carried = ids_of(x)
             if carried is not None and carried.numel():
@@ -93,10 +93,11 @@ class Follower:
             name in _TURNING and (ids_of(x) is not None or _turns_axis_0(name, x, args, kwargs))
         ):
             self._move(layout, x, result, act, lose=name in _TURNING)
-        elif name in _SPLITTING and self._carrying:
-            self._move(layout, x, result, act, lose=False)
+        elif name in _SPLITTING:
+            if self._carrying or _splits_axis_0(name, x, args, kwargs):
+                self._move(layout, x, result, act, lose=False)
         elif not name.startswith(_NEVER):
-            self._hand_on(name, result, args, kwargs)
+            self._hand_on(layout, name, result, args, kwargs)
 
     def _move(
         self,
@@ -110,6 +111,8 @@ class Follower:
         ids = ids_of(x)
         if ids is LOST:
             return
+        if ids is None and not x.is_floating_point() and not (layout.per_row and x.ndim == 1):
+            ids = layout.token_ids(tuple(x.shape))
         if ids is None:
             ids = layout.token_ids(tuple(x.shape[:-1]))
         if ids is None:
@@ -129,18 +132,25 @@ class Follower:
                 self._carrying = True
 
     def _hand_on(
-        self, name: str, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        layout: Layout,
+        name: str,
+        result: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
         if not self._carrying:
             return
         sources = args[:1] if name in _FIRST_ONLY else (*args, *kwargs.values())
-        for source in tensors_in(*sources):
+        tensors = tensors_in(*sources)
+        for source in tensors:
             ids = ids_of(source)
             if ids is None or ids is LOST:
                 continue
+            clash = any(_differs(layout, other, ids) for other in tensors if other is not source)
             for one in tensors_in(result):
                 if ids_of(one) is None and one.shape[: ids.ndim] == ids.shape:
-                    put_ids(one, ids)
+                    put_ids(one, LOST if clash else ids)
 
 
 def _mark(layout: Layout, tensor: Tensor, ids: Tensor) -> bool:
@@ -150,14 +160,22 @@ def _mark(layout: Layout, tensor: Tensor, ids: Tensor) -> bool:
     return not own
 
 
-def _differentiable(result: Any) -> bool:
-    return any(t.requires_grad for t in tensors_in(result))
+def _differs(layout: Layout, other: Tensor, ids: Tensor) -> bool:
+    """Whether another source, an activation, is known to be of other trajectories."""
+    own = ids_of(other)
+    if own is LOST or other.shape[: ids.ndim] != ids.shape:
+        return False
+    if own is None:
+        own = layout.token_ids(tuple(ids.shape)) if other.requires_grad else None
+    return own is not None and own.shape == ids.shape and not torch.equal(own.cpu(), ids.cpu())
 
 
 def _without(ids: Tensor, trailing: int) -> Tensor | None:
     """Trajectory numbers without the axes of size 1 that stood for features."""
-    if ids is LOST or not trailing or ids.ndim <= trailing:
+    if ids is LOST or ids.ndim <= trailing:
         return None
+    if not trailing:
+        return ids.contiguous()
     if any(size != 1 for size in ids.shape[-trailing:]):
         return None
     return ids.reshape(ids.shape[:-trailing]).contiguous()
@@ -196,6 +214,12 @@ def _join(
         return bool(known)
     same = [i for i in ids if i is not None]
     return _mark(layout, result, torch.stack(same) if name == "stack" else torch.cat(same))
+
+
+def _splits_axis_0(name: str, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    at = 1 if name == "unbind" else 2
+    axis = args[at] if len(args) > at else kwargs.get("dim", 0)
+    return x.ndim > 0 and axis % x.ndim == 0
 
 
 def _turns_axis_0(name: str, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -60,8 +60,7 @@ class _Layer(torch.autograd.Function):
             last = torch.lerp(c, last, s[:, hidden:], out=following_state)
         ctx.save_for_backward(switches, recurrent[..., 2 * hidden :], candidates, states, weight)
         ctx.how = how
-        following_states: Tensor = states[:, 1:]
-        return following_states
+        return states[:, 1:].clone()
 
     @staticmethod
     @backward_pass

@@ -22,7 +22,7 @@ _KNOWN = 64
 """Input shapes to remember."""
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """Trajectory of every row or token of what the model is given. Make one with the functions
     below; each numbers trajectories from 0 over the whole step, in all parts alike.
@@ -136,7 +136,7 @@ def batch_rows(trajectories: int | Tensor, mask: Tensor | None = None) -> Layout
             f"trajectories must be a number or of shape (rows,), got {tuple(owner.shape)}"
         )
     if mask is not None:
-        mask = mask.detach().bool().cpu()
+        mask = mask.detach().bool().cpu().clone()
         if mask.ndim != 2 or len(mask) != len(owner):
             raise GradNormError(
                 f"mask must have shape ({len(owner)}, time), got {tuple(mask.shape)}"
@@ -177,6 +177,13 @@ def packed(cu_seqlens: Tensor | Sequence[int], trajectories: Tensor | None = Non
 
 def as_layout(trajectories: "int | Tensor | Layout") -> Layout:
     """A layout as it is; a number or row map as `batch_rows`."""
+    if isinstance(trajectories, bool) or not isinstance(trajectories, (int, Tensor, Layout)):
+        raise GradNormError(
+            "a part of a step is a number of rows, a (rows,) tensor or a layout, got "
+            f"{type(trajectories).__name__}"
+        )
+    if isinstance(trajectories, int) and trajectories < 0:
+        raise GradNormError(f"a step needs a number of rows of at least 0, got {trajectories}")
     return trajectories if isinstance(trajectories, Layout) else batch_rows(trajectories)
 
 
@@ -189,4 +196,4 @@ def _whole(ids: Tensor, lowest: int) -> Tensor:
             f"trajectories are numbered from 0, got {int(ids.min())}"
             + (" (-1 marks padding)" if lowest else "")
         )
-    return ids.long()
+    return ids.long().clone()

@@ -61,6 +61,7 @@ class Ledger:
         self._shared = shared
         self._spans = Spans(spanning)
         self._uses: dict[Target, Uses] = {}
+        self._kinds: dict[str, set[bool]] = {}
         self._scratch: Scratch = {} if scratch is None else scratch
 
     def problem(self, message: str) -> None:
@@ -70,6 +71,7 @@ class Ledger:
 
     def opened(self, target: Target) -> None:
         """A dense use of the target was built into a graph."""
+        self._note_kind(target)
         uses = self._of(target)
         if torch._C._current_graph_task_id() != -1:
             uses.inside += 1
@@ -78,7 +80,17 @@ class Ledger:
 
     def looked_up(self, target: Target, ids: Tensor, tokens: Tensor) -> None:
         """An embedding will read these rows: (tokens,) trajectories and indices."""
+        self._note_kind(target)
         self._of(target).rows.expect(ids, tokens)
+
+    def _note_kind(self, target: Target) -> None:
+        kinds = self._kinds.setdefault(target.parent, set())
+        kinds.add(target.row is None)
+        if len(kinds) > 1:
+            self.problem(
+                f"{target.parent} is used as a whole and by single entries (w[k]) in one step: "
+                "that has no rule"
+            )
 
     def alone(self, target: Target) -> bool:
         """Whether the target has no more than one use in this part, as far as known."""
@@ -88,6 +100,10 @@ class Ledger:
     def tied(self, target: Target) -> bool:
         """Whether an embedding reads rows of the target in this part."""
         return self._of(target).rows.lookups > 0
+
+    def keeps_nothing(self, target: Target) -> bool:
+        """Whether norms of the target's gradients are all that is wanted of them."""
+        return not self._spans and not self.tied(target)
 
     def defers(self, target: Target) -> bool:
         """Whether summands of this use must wait for others; asked once by each backward."""
@@ -189,6 +205,7 @@ class Ledger:
             )
             return
         if len(gradients):
+            gradients = gradients.to(torch.promote_types(gradients.dtype, torch.float32))
             self.add_norms(handle.target, live, self.norms(handle, live, gradients))
             if self.dots is not None and self.multiplies:
                 self.dots.take(handle.target, live.index, gradients)

@@ -141,9 +141,7 @@ class GradNorms:
             ledger.columns = Columns(
                 self._mode, index, what.accounts, slots, memory_limit=self._memory_limit
             )
-        return StepNorms(
-            what, ledger, on_uncovered=self._on_uncovered, own_rules=self._own_rules
-        )
+        return StepNorms(what, ledger, on_uncovered=self._on_uncovered, own_rules=self._own_rules)
 
     def _refuse_beyond_limit(self, what: Plan, spanning: int) -> None:
         size = spanning * sum(
@@ -166,7 +164,7 @@ class GradNorms:
 
     def _layout(self, part: int | Tensor | Layout) -> Layout:
         """A layout for this step; of a plain number of rows the last is remembered."""
-        if not isinstance(part, int):
+        if type(part) is not int:
             return as_layout(part)
         if part not in self._rows:
             self._rows = {part: as_layout(part)}

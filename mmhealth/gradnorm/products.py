@@ -22,8 +22,10 @@ def product(
     demand_targets(seen, weight, bias)
     segments = seen.segments(x, x.ndim - 1)
     how = Matrix(
-        seen.use(weight, segments), seen.use(bias, segments), transposed, _autocast_dtype(x)
+        seen.use(weight, segments), seen.use(bias, segments), transposed, _autocast_dtype(x, weight)
     )
+    if how.weight is None and how.bias is None:
+        return _frozen(x, weight, bias, transposed=transposed)
     result = multiply(x, weight, bias, how)
     put_ids(result, ids_of(x))
     if not x.requires_grad:
@@ -63,6 +65,15 @@ def bound(args: Args, kwargs: Kwargs, *names: str) -> list[Any]:
     return [args[k] if k < len(args) else kwargs.get(name) for k, name in enumerate(names)]
 
 
-def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+def _frozen(x: Tensor, weight: Tensor, bias: Tensor | None, *, transposed: bool) -> Tensor:
+    result = torch.nn.functional.linear(x, weight.t() if transposed else weight, bias)
+    put_ids(result, ids_of(x))
+    return result
+
+
+def _autocast_dtype(x: Tensor, weight: Tensor) -> torch.dtype | None:
+    """What autocast computes the product in; it leaves float64 alone."""
     kind = x.device.type
+    if torch.float64 in (x.dtype, weight.dtype):
+        return None
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None

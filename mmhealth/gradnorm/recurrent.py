@@ -93,7 +93,8 @@ def unrolled(
     last: list[list[Tensor]] = [[] for _ in states]
     for layer in range(len(weights) // directions):
         if layer and dropout:
-            x = functional.dropout(x, dropout)
+            time_first = x.transpose(0, 1).contiguous()  # as torch draws the mask
+            x = functional.dropout(time_first, dropout).transpose(0, 1)
         outputs = []
         for direction in range(directions):
             at = layer * directions + direction

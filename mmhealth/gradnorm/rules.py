@@ -26,7 +26,8 @@ def _embedding(seen: Interception, args: Args, kwargs: Kwargs) -> Tensor:
     layout = seen.layout
     if layout is None and not torch.is_grad_enabled():
         raise UnfollowedError("no gradient is wanted")
-    if layout is not None and layout.per_row and _is_shared(indices, len(layout.ids)):
+    shared = layout is not None and layout.per_row and _are_positions(indices, len(layout.ids))
+    if shared and layout is not None:
         indices = indices.reshape(1, -1).expand(len(layout.ids), -1)
     segments = seen.segments(indices, indices.ndim)
     seen.ledger.looked_up(handle.target, segments.ids, indices.detach().reshape(-1))
@@ -34,17 +35,23 @@ def _embedding(seen: Interception, args: Args, kwargs: Kwargs) -> Tensor:
         raise UnfollowedError("no gradient is wanted")
     padding = -1 if padding is None else padding % len(table)
     use = Use(seen.ledger, handle, segments, seen.ledger.part)
-    result = look_up(indices, table, Table(use, padding))
+    result = look_up(indices, table, Table(use, padding, shared))
     put_ids(result, ids_of(indices))
     seen.mark_fresh(result, table)
     return result
 
 
-def _is_shared(indices: Tensor, rows: int) -> bool:
-    """Whether indices of one row, (time,) or (1, time), serve all rows: they are expanded."""
-    if indices.ndim == 1:
-        return len(indices) != rows
-    return indices.ndim == 2 and indices.shape[0] == 1 and rows > 1
+def _are_positions(indices: Tensor, rows: int) -> bool:
+    """Whether these are positions, (time,) or (1, time), that serve all rows: they are expanded.
+
+    Anything but numbers that rise by one is somebody's tokens.
+    """
+    if ids_of(indices) is not None or indices.numel() == 0:
+        return False
+    one_row = (indices.ndim == 1 and len(indices) != rows) or (
+        indices.ndim == 2 and indices.shape[0] == 1 and rows > 1
+    )
+    return one_row and bool((indices.reshape(-1).diff() == 1).all())
 
 
 def _layer_norm(seen: Interception, args: Args, kwargs: Kwargs) -> Tensor:

@@ -82,8 +82,9 @@ def sketched_products(left: Tensor, right: Tensor, live: Segments, signs: Tensor
     wide = torch.promote_types(large.dtype, torch.float32)
     count = len(live.index)
     if live.length is not None:
-        tiles = count, live.length, -1
-        return torch.bmm(projected.view(tiles).mT, small.reshape(tiles)).to(wide)
+        tiles = count, live.length
+        tall_side = projected.view(*tiles, projected.shape[1]).mT
+        return torch.bmm(tall_side, small.reshape(*tiles, small.shape[1])).to(wide)
     result = large.new_empty(count, signs.shape[1], small.shape[1])
     for at, (_, (a, b)) in enumerate(live.stretches(projected, small)):
         torch.mm(a.t(), b, out=result[at])

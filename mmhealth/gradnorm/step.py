@@ -53,9 +53,9 @@ class StepNorms:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        self._hook()
         if len(self._layouts) == 1:
             self.part(0)
+        self._hook()
         if "torch._dynamo" in sys.modules:
             self._open.enter_context(torch.compiler.set_stance("force_eager"))
         self._open.enter_context(self._mode)

@@ -3,8 +3,9 @@
 For input x and output gradient g with the rows a:e of trajectory i, both flattened to rows,
 ``G = g[a:e]^T x[a:e]`` into one buffer, ``|G|^2`` to the account, and G to the sum, which *is* the
 parameter's gradient: no product is taken twice, one buffer of the weight's size is added. Small
-weights of trajectories of one length take batched products. Of G and its transpose the one that is
-wider than tall is computed: it is faster.
+weights of trajectories of one length take batched products, and trajectories of one row none: the
+norm of an outer product is that of its factors, ``|g^T x| = |g| |x|`` (Goodfellow 2015). Of G and
+its transpose the one that is wider than tall is computed: it is faster.
 """
 
 import math
@@ -12,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from mmhealth.gradnorm.charges import each_norm
 from mmhealth.gradnorm.ledger import Ledger
 from mmhealth.gradnorm.segments import Segments
 from mmhealth.gradnorm.target import Handle
@@ -46,6 +48,10 @@ def _charged(use: Use, live: Segments, left: Tensor, right: Tensor) -> Tensor:
         return _whole(left, right, live).to(wide)
     if ledger.multiplies and live.bounds:
         return _multiplied(use, live, left, right)
+    if live.length == 1 and ledger.keeps_nothing(target):
+        norms = each_norm(left.to(wide)) * each_norm(right.to(wide))
+        ledger.add_norms(target, live, norms)
+        return (left.t() @ right).to(wide)
     at_once = _TILE // (left.shape[1] * right.shape[1])
     few = at_once < min(len(live.index), _FEW)
     tiled = live.length is not None and not few and not ledger.tied(target)
@@ -93,8 +99,9 @@ def _tiled(
     left, right = sides
     count = len(live.index)
     wide = torch.promote_types(left.dtype, torch.float32)
-    tiles = count, len(left) // max(count, 1), -1
-    left, right = left.reshape(tiles).mT, right.reshape(tiles)
+    tiles = count, len(left) // max(count, 1)
+    left = left.reshape(*tiles, left.shape[1]).mT
+    right = right.reshape(*tiles, right.shape[1])
     at_once = min(at_once, count)
     shape = at_once, left.shape[1], right.shape[2]
     buffer = ledger.scratch(shape, left)
@@ -130,8 +137,9 @@ def _multiplied(use: Use, live: Segments, left: Tensor, right: Tensor) -> Tensor
 
 def _all(live: Segments, left: Tensor, right: Tensor, shape: tuple[int, int, int]) -> Tensor:
     if live.length is not None:
-        tiles = shape[0], live.length, -1
-        return torch.bmm(left.reshape(tiles).mT, right.reshape(tiles))
+        tiles = shape[0], live.length
+        left, right = left.reshape(*tiles, shape[1]), right.reshape(*tiles, shape[2])
+        return torch.bmm(left.mT, right)
     parts = left.new_empty(shape)
     for part, (_, (a, b)) in zip(parts, live.stretches(left, right), strict=True):
         torch.mm(a.t(), b, out=part)
@@ -141,10 +149,14 @@ def _all(live: Segments, left: Tensor, right: Tensor, shape: tuple[int, int, int
 def _summand(use: Use, live: Segments, left: Tensor, right: Tensor, wide: torch.dtype) -> Summand:
     at = {i: (a, b) for i, a, b in live.bounds}
     left, right = left.detach(), right.detach()
+    versions = left._version, right._version
 
     def gradient(trajectory: int) -> Tensor | None:
         if trajectory not in at:
             return None
+        if versions != (left._version, right._version):
+            name = use.handle.target.name
+            use.ledger.problem(f"the input of {name} was changed in place before its part ended")
         a, b = at[trajectory]
         return use.handle.back((left[a:b].t() @ right[a:b]).to(wide))
 
@@ -158,4 +170,4 @@ def _whole(left: Tensor, right: Tensor, live: Segments) -> Tensor:
 
 
 def _alive(rows: Tensor, live: Segments) -> Tensor:
-    return torch.cat([part for _, (part,) in live.stretches(rows)])
+    return torch.cat([rows[:0], *(part for _, (part,) in live.stretches(rows))])

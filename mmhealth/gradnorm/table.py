@@ -17,6 +17,8 @@ class Table:
     use: Use
     padding: int
     """Index whose row gets no gradient, -1 if none."""
+    shared: bool = False
+    """Whether all rows of the indices are the same positions, looked up once by the user."""
 
 
 def look_up(indices: Tensor, table: Tensor, how: Table) -> Tensor:
@@ -43,6 +45,8 @@ class _LookUp(torch.autograd.Function):
         ids = use.live(g).ids
         counted = (tokens != how.padding) & (ids >= 0)
         use.ledger.take_rows(use.handle.target, ids[counted], tokens[counted], g[counted])
+        if how.shared:
+            gradient, indices = gradient.sum(0), indices[0]
         whole = torch.ops.aten.embedding_dense_backward(
             gradient, indices, ctx.entries, how.padding, False
         )

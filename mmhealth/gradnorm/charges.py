@@ -94,7 +94,7 @@ def squared(gradient: Tensor) -> Tensor:
         parts = torch.split(flat, _DOT)
         square = torch.stack([torch.dot(part, part) for part in parts]).double().sum()
     if flat.device.type == "cpu" and not _LEAST**2 < float(square) < _MOST**2:
-        return torch.linalg.vector_norm(flat, dtype=torch.float64).square()
+        square = torch.linalg.vector_norm(flat, dtype=torch.float64).square()
     return square
 
 

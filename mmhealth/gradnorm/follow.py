@@ -20,13 +20,14 @@ _NAME = "_mmhealth_trajectories"
 LOST = torch.empty(0, dtype=torch.long)
 """Carried by a tensor whose tokens were moved in a way that cannot be told."""
 
-_INDEXING = {"__getitem__", "index_select", "select", "narrow", "flip", "roll",
+_INDEXING = {"__getitem__", "index_select", "select", "narrow", "flip", "flipud", "roll",
              "repeat", "tile", "repeat_interleave"}  # fmt: skip
 _SPLITTING = {"split", "chunk", "tensor_split", "split_with_sizes", "unbind"}
-_TURNING = {"transpose", "permute", "movedim", "swapaxes", "swapdims", "moveaxis"}
+_TURNING = {"t", "transpose", "permute", "movedim", "swapaxes", "swapdims", "moveaxis"}
+_PICKING = {"gather", "take_along_dim", "rot90"}
 _RESHAPING = {"view", "reshape", "flatten", "unsqueeze", "squeeze", "unflatten"}
 _JOINING = {"cat", "concat", "concatenate", "stack"}
-_MOVING = _INDEXING | _TURNING | _JOINING | _SPLITTING
+_MOVING = _INDEXING | _TURNING | _JOINING | _SPLITTING | _PICKING
 _FIRST_ONLY = {"matmul", "mm", "bmm", "__matmul__", "linear", "scaled_dot_product_attention"}
 _NEVER = ("index_", "scatter", "masked_scatter", "__setitem__", "einsum", "sort", "topk", "gather")
 
@@ -54,6 +55,10 @@ def tensors_in(*values: Any) -> list[Tensor]:
     return found
 
 
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""Function, arguments, keyword arguments."""
+
+
 class Follower:
     """Hands trajectories from the arguments of an operation to its results."""
 
@@ -64,16 +69,9 @@ class Follower:
         """Whether an operation of this name may move tokens, or hand on what is carried."""
         return self._carrying or name in _MOVING
 
-    def follow(
-        self,
-        layout: Layout | None,
-        func: Callable[..., Any],
-        result: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        """Let the results of ``func(*args, **kwargs)`` carry what is known of their rows."""
-        name = getattr(func, "__name__", "")
+    def follow(self, layout: Layout | None, name: str, call: Call, result: Any) -> None:
+        """Let the results of a call of this name carry what is known of their rows."""
+        func, args, kwargs = call
         if layout is None or not args or not tensors_in(result):
             return
         x = args[0]
@@ -93,6 +91,9 @@ class Follower:
             name in _TURNING and (ids_of(x) is not None or _turns_axis_0(name, x, args, kwargs))
         ):
             self._move(layout, x, result, act, lose=name in _TURNING)
+        elif name in _PICKING:
+            if _picks_axis_0(name, x, args, kwargs):
+                self._pick(layout, x, result, act)
         elif name in _SPLITTING:
             if self._carrying or _splits_axis_0(name, x, args, kwargs):
                 self._move(layout, x, result, act, lose=False)
@@ -130,6 +131,20 @@ class Follower:
             elif lose:
                 put_ids(one, LOST)
                 self._carrying = True
+
+    def _pick(
+        self, layout: Layout, x: Tensor, result: Tensor, act: Callable[[Tensor], Any]
+    ) -> None:
+        """Elements are picked one by one: rows stay rows where all of a row come from one."""
+        ids = ids_of(x)
+        ids = layout.token_ids(tuple(x.shape[:-1])) if ids is None else ids
+        if ids is None or ids is LOST:
+            return
+        spread = ids.to(x.device).reshape(*ids.shape, *[1] * (x.ndim - ids.ndim))
+        picked = act(spread.expand(x.shape).contiguous())
+        rows = picked[..., 0]
+        whole = bool((picked == rows.unsqueeze(-1)).all())
+        self._carrying |= _mark(layout, result, rows.contiguous() if whole else LOST)
 
     def _hand_on(
         self,
@@ -222,6 +237,18 @@ def _splits_axis_0(name: str, x: Tensor, args: tuple[Any, ...], kwargs: dict[str
     return x.ndim > 0 and axis % x.ndim == 0
 
 
+def _picks_axis_0(name: str, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether elements are picked along axis 0, each by an index of its own."""
+    if name == "rot90":
+        axes = args[2] if len(args) > 2 else kwargs.get("dims", (0, 1))
+        return any(axis % x.ndim == 0 for axis in axes)
+    at = 1 if name == "gather" else 2
+    axis = args[at] if len(args) > at else kwargs.get("dim")
+    return axis is None or (x.ndim > 0 and axis % x.ndim == 0)
+
+
 def _turns_axis_0(name: str, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if name == "t":
+        return x.ndim == 2
     axes = [a % x.ndim for a in pytree.tree_leaves((args[1:], kwargs)) if isinstance(a, int)]
     return bool(axes) and (axes[0] != 0 if name == "permute" else 0 in axes)

@@ -60,7 +60,8 @@ class _Layer(torch.autograd.Function):
             last = torch.lerp(c, last, s[:, hidden:], out=following_state)
         ctx.save_for_backward(switches, recurrent[..., 2 * hidden :], candidates, states, weight)
         ctx.how = how
-        return states[:, 1:].clone()
+        of_steps: Tensor = states[:, 1:].clone()
+        return of_steps
 
     @staticmethod
     @backward_pass

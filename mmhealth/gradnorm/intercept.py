@@ -69,8 +69,10 @@ class Interception(TorchFunctionMode):
         """One operation."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if name == "__get__" and not is_turn(func):
-            return func(*args, **kwargs)
+        if name == "__get__":
+            if not is_turn(func):
+                return func(*args, **kwargs)
+            name = "t"
         if func in engine.ENTRIES:
             return engine.run(self, func, args, kwargs)
         recording = torch.is_grad_enabled()
@@ -89,7 +91,7 @@ class Interception(TorchFunctionMode):
             result = self._with_parameter(func, found, tensors, args, kwargs)
         if recording:
             if self._follower.concerned(name):
-                self._follower.follow(self.layout, func, result, args, kwargs)
+                self._follower.follow(self.layout, name, (func, args, kwargs), result)
             if fresh is not None:
                 self._keep_fresh(func, result, tensors, fresh)
         return result

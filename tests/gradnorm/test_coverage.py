@@ -3,9 +3,11 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function
 
 from mmhealth.errors import GradNormError, UncoveredParameterError
 from mmhealth.gradnorm import GradNorms
+from mmhealth.gradnorm.products import matmul
 
 
 class Free(nn.Module):
@@ -48,6 +50,28 @@ WITHOUT_RULE = {
     "penalty": Free(lambda x, w: x.sum() + w.square().sum(), 4),
     "custom function": Free(Custom.apply, 4, 4),
 }
+
+
+@pytest.mark.parametrize("name", WITHOUT_RULE)
+def test_later_leaves_the_forward_pass_alone_and_names_it_when_a_norm_is_read(name):
+    model = WITHOUT_RULE[name]
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    with GradNorms(model, on_uncovered="later").step(3) as norms:
+        model(x).sum().backward()
+    with pytest.raises(UncoveredParameterError, match=r"\bfree \("):
+        norms.per_trajectory()
+
+
+def test_a_function_of_one_s_own_may_have_a_rule():
+    def product(x: Tensor, weight: Tensor) -> Tensor:
+        if has_torch_function((x, weight)):
+            return handle_torch_function(product, (x, weight), x, weight)
+        return Custom.apply(x, weight)
+
+    x = torch.randn(3, 4)
+    norms = measure(Free(product, 4, 4), x, rules={product: matmul})
+    expected = measure(Free(torch.matmul, 4, 4), x)
+    torch.testing.assert_close(norms.per_trajectory(), expected.per_trajectory())
 
 
 @pytest.mark.parametrize("name", WITHOUT_RULE)

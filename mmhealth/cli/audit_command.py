@@ -26,10 +26,14 @@ def audit(
     ] = None,
     policy: PolicyPath = None,
 ) -> None:
-    """Say what happened in runs, why, and what to do about it."""
+    """Say what happened in runs, why, and what to do about it.
+
+    The folder of another trainer's dump does as well (docs/import.md).
+    """
     from rich.console import Console
 
     from mmhealth import report
+    from mmhealth.cli.dumps import as_run
     from mmhealth.health import Monitor, load_policy
     from mmhealth.report.html import render_html
     from mmhealth.report.progress import track
@@ -39,7 +43,7 @@ def audit(
     if len(printed) > 1:
         raise usage_error(f"{' and '.join(printed)} both print to stdout: give one of them a file")
     rules = load_policy(policy)
-    result = report.audit_runs([Monitor(path, rules) for path in track(runs, "reading")])
+    result = report.audit_runs([Monitor(as_run(path), rules) for path in track(runs, "reading")])
     if html is not None:
         write(html, render_html(result), "--html")
     if json is not None:

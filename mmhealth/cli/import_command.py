@@ -1,19 +1,39 @@
 """The command ``mmhealth import``."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from threading import Event
+from typing import Annotated, Any
 
 import typer
 
-from mmhealth.cli.options import LossRatio, parse_pairs
+from mmhealth.cli.options import LossRatio, parse_pairs, usage_error
 
 
 def import_trajectories(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Parquet, CSV or JSONL, a row a trajectory.")
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="Folder of a trainer's dump; or a Parquet, CSV or JSONL file, a row a trajectory.",
+        ),
     ],
     *,
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Run directory to make, or of a dump to go on with. Default for a dump: one in "
+            "the user's cache.",
+        ),
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FORMAT", help="Format of the dump; default: it is told."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on while the dump grows, until Ctrl-C.")
+    ] = False,
     map_: Annotated[
         list[str] | None,
         typer.Option("--map", metavar="COLUMN=THEIRS", help="Our column is theirs; repeatable."),
@@ -23,8 +43,12 @@ def import_trajectories(
         typer.Option(metavar="COLUMN=VALUE", help="A value for all rows; repeatable."),
     ] = None,
     loss_ratio: Annotated[
-        LossRatio, typer.Option(help="Level of the loss's importance ratio.")
-    ] = LossRatio.SEQUENCE,
+        LossRatio | None,
+        typer.Option(
+            help="Level of the loss's importance ratio. Default: that of the trainer's own loss; "
+            "for a file, sequence."
+        ),
+    ] = None,
     nominal_batch: Annotated[
         int | None, typer.Option(min=1, help="Trajectories a step is meant to have.")
     ] = None,
@@ -32,17 +56,34 @@ def import_trajectories(
         bool, typer.Option("--replace", help="Replace a run that an import made.")
     ] = False,
 ) -> None:
-    """Make a run directory from a table of trajectories of any trainer (docs/cli.md)."""
+    """Make a run directory from another trainer's dump or table (docs/import.md, docs/cli.md)."""
+    if path.is_dir() or from_ is not None:
+        if map_ or const:
+            raise usage_error(
+                "--map and --const are for a file, a row a trajectory, not for a dump"
+            )
+        given = {
+            "format": from_,
+            "loss_ratio": None if loss_ratio is None else loss_ratio.value,
+            "nominal_batch": nominal_batch,
+            "replace": replace,
+        }
+        _import_dump(path, out, follow, given)
+        return
+    if follow:
+        raise usage_error("--follow is for a dump: pass its folder, or --from")
+    if out is None:
+        raise usage_error("--out: say which run directory to make of the file")
     from mmhealth.integrations import import_table
     from mmhealth.report.progress import counting
 
     with counting("importing") as progress:
         done = import_table(
-            file,
+            path,
             parse_pairs(map_ or [], "--map"),
             out,
             constants=parse_pairs(const or [], "--const"),
-            loss_ratio=loss_ratio.value,
+            loss_ratio=(loss_ratio or LossRatio.SEQUENCE).value,
             nominal_batch=nominal_batch,
             replace=replace,
             progress=progress,
@@ -51,3 +92,18 @@ def import_trajectories(
     typer.echo(f"imported: {', '.join(done.columns)}")
     if done.left_out:
         typer.echo(f"left out: {', '.join(done.left_out)} (--map keeps a column)")
+
+
+def _import_dump(path: Path, out: Path | None, follow: bool, given: dict[str, Any]) -> None:
+    from mmhealth.cli.dumps import say_followed, say_imported, say_problems
+    from mmhealth.integrations.dumps import follow_dump, import_dump
+
+    if follow:
+        with suppress(KeyboardInterrupt):
+            follow_dump(path, out, stop=Event(), told=say_followed(), **given)
+        return
+    done = import_dump(path, out, **given)
+    say_imported(done)
+    say_problems(done.problems)
+    if done.problems.count:
+        raise typer.Exit(3)

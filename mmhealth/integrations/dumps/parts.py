@@ -1,0 +1,89 @@
+"""A dump is a sequence of parts, one a step: what they are, and which of them are new."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmhealth.integrations.dumps.problems import Problems
+from mmhealth.integrations.dumps.tokens import Row
+
+Stamp = dict[str, Any]
+"""What tells, as JSON, whether a part is still the one that was imported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """One part that an import has committed."""
+
+    step: int
+    stamp: Stamp
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows of one step, not read yet."""
+
+    step: int
+    stamp: Stamp
+    read: Callable[[Problems], Iterator[Row]]
+    """Yields good rows one by one; tells `Problems` of the others."""
+    changed: float = 0.0
+    """When its files last changed, seconds since 1970; 0 where it is known to be complete."""
+    files: tuple[Path, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a format is told when it is asked for parts."""
+
+    root: Path
+    """The folder (or file) that the format found."""
+    entries: Sequence[Imported] = ()
+    """What was imported before, in order."""
+    problems: Problems = field(default_factory=Problems)
+    """Told of what belongs to no part."""
+    growing: bool = False
+    """A last line that is cut off is still being written."""
+
+
+def in_view(entries: Iterable[Imported]) -> dict[int, Imported]:
+    """What stands of all that was imported: a step imported anew hides it and all later steps."""
+    standing: dict[int, Imported] = {}
+    last: int | None = None
+    for entry in entries:
+        if last is not None and entry.step <= last:
+            standing = {step: old for step, old in standing.items() if step < entry.step}
+        standing[entry.step] = entry
+        last = entry.step
+    return standing
+
+
+def step_files(
+    found: Found,
+    steps: Iterable[tuple[int, Sequence[Path]]],
+    read: Callable[[Sequence[Path], Problems], Iterator[Row]],
+) -> Iterator[Part]:
+    """Parts of a dump that has files of its own for each step, in order of steps.
+
+    From the first on whose files are not as they were imported: size and time of change tell.
+    """
+    standing = in_view(found.entries)
+    new = False
+    for step, files in sorted(steps):
+        try:
+            about = [(path, path.stat()) for path in sorted(files)]
+        except FileNotFoundError:  # removed since it was listed
+            continue
+        stamp = {str(path.relative_to(found.root)): [s.st_size, s.st_mtime_ns] for path, s in about}
+        old = standing.get(step)
+        new = new or old is None or old.stamp != stamp
+        if not new:
+            continue
+
+        def rows(problems: Problems, files: Sequence[Path] = tuple(files)) -> Iterator[Row]:
+            return read(files, problems)
+
+        changed = max((s.st_mtime for _, s in about), default=0.0)
+        yield Part(step, stamp, rows, changed, tuple(path for path, _ in about))

@@ -1,0 +1,59 @@
+"""Where in a folder a dump may lie, and files that carry a step in their name."""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+_MOST = 500
+
+
+def folders(path: Path, depth: int = 2) -> list[Path]:
+    """A folder and those below it, to a depth, in order and no more than some hundred."""
+    if not path.is_dir():
+        return []
+    found, level = [path], [path]
+    for _ in range(depth):
+        level = [
+            child
+            for parent in level
+            for child in sorted(parent.iterdir())
+            if child.is_dir() and not child.name.startswith(".")
+        ][:_MOST]
+        found += level
+    return found[:_MOST]
+
+
+def numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:
+    """Entries whose whole name matches, by the number that the first group gives, in order."""
+    compiled = re.compile(pattern)
+    matches = ((compiled.fullmatch(entry.name), entry) for entry in folder.iterdir())
+    return sorted((int(match[1]), entry) for match, entry in matches if match)
+
+
+def where_numbered(
+    pattern: str, holds: Callable[[Path], bool], *, depth: int = 2
+) -> Callable[[Path], list[Path]]:
+    """A finder of folders that have numbered entries of which the first one fits."""
+
+    def find(path: Path) -> list[Path]:
+        found = []
+        for folder in folders(path, depth):
+            entries = numbered(folder, pattern)
+            if entries and any(holds(entry) for _, entry in entries[:3]):
+                found.append(folder)
+        return found
+
+    return find
+
+
+def with_files(
+    entries: Iterable[tuple[int, Path]], pattern: str
+) -> list[tuple[int, tuple[Path, ...]]]:
+    """Numbered folders with those of their files that match, where there are any."""
+    compiled = re.compile(pattern)
+    both = (
+        (number, tuple(p for p in sorted(folder.iterdir()) if compiled.fullmatch(p.name)))
+        for number, folder in entries
+        if folder.is_dir()
+    )
+    return [(number, files) for number, files in both if files]

@@ -1,0 +1,115 @@
+"""TRL: ``completions/completions_{step}.parquet``, a row a completion."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmhealth.errors import ImportDataError
+from mmhealth.integrations.dumps.fields import maybe_number
+from mmhealth.integrations.dumps.format import Format
+from mmhealth.integrations.dumps.parts import Found, Part, step_files
+from mmhealth.integrations.dumps.places import numbered, where_numbered
+from mmhealth.integrations.dumps.problems import BadRecordError, Problems
+from mmhealth.integrations.dumps.prompts import prompt_id
+from mmhealth.integrations.dumps.rewards import NO_REWARD, reward_functions, rewards_of
+from mmhealth.integrations.dumps.tokens import Row
+
+_FILE = r"completions_(\d+)\.parquet"
+_NEEDED = ("prompt", "completion")
+_OWN = ("step", "prompt", "completion", "advantage")
+
+
+def _holds(file: Path) -> bool:
+    try:
+        with pq.ParquetFile(file) as parquet:
+            return set(_NEEDED) <= set(parquet.schema_arrow.names)
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _parts(found: Found) -> Iterator[Part]:
+    files = numbered(found.root, _FILE)
+    before = dict(
+        zip([step for step, _ in files], [None, *(path for _, path in files)], strict=False)
+    )
+    one = [(step, (path,)) for step, path in files]
+
+    def read(paths: Sequence[Path], problems: Problems) -> Iterator[Row]:
+        step = next(step for step, path in files if path == paths[0])
+        return _read(paths[0], before[step], problems)
+
+    return step_files(found, one, read)
+
+
+def _read(file: Path, before: Path | None, problems: Problems) -> Iterator[Row]:
+    table = _table(file)
+    if before is not None and before.exists() and _same_rows(table, before):
+        problems.note(
+            "step: rows that were logged again under the next step (num_iterations or "
+            "steps_per_generation above 1); they are counted once",
+            len(table),
+        )
+        return
+    if "advantage" not in table.column_names:
+        problems.note("advantage: this TRL wrote none", len(table))
+    others = {n: table[n].to_pylist() for n in table.column_names if n not in _OWN}
+    functions = reward_functions(others, _OWN)
+    if len(functions) != 1:
+        problems.note(NO_REWARD, len(table))
+    for number, record in enumerate(_records(table), 1):
+        try:
+            yield parse(record, functions)
+        except BadRecordError as error:
+            problems.add(file, number, str(error))
+
+
+def _table(file: Path) -> pa.Table:
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise ImportDataError(f"not a Parquet file that can be read: {error}") from None
+    for name in _NEEDED:
+        if name not in table.column_names:
+            raise ImportDataError(f"column {name!r} is missing")
+    return table
+
+
+def _records(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=1024):
+        yield from batch.to_pylist()
+
+
+def _same_rows(table: pa.Table, before: Path) -> bool:
+    try:
+        old = pq.read_table(before, columns=list(_NEEDED))
+    except (pa.ArrowException, OSError):
+        return False
+    return bool(len(table) > 0 and table.select(_NEEDED).equals(old))
+
+
+def parse(record: dict[str, Any], functions: Sequence[str]) -> Row:
+    """One completion; reward functions are all further columns that hold numbers."""
+    values = rewards_of(record, functions)
+    values |= {
+        "group_id": prompt_id(record["prompt"]),
+        "advantage": maybe_number(record, "advantage"),
+    }
+    return Row(values)
+
+
+TRL = Format(
+    name="trl",
+    trainer="TRL",
+    find=where_numbered(_FILE, _holds),
+    parts=_parts,
+    loss_ratio="token",
+    lacks={
+        "log_weight": "not in the file",
+        "length": "the file has text, not tokens",
+        "entropy, kl_ref": "not in the file",
+        "group_id": "rows of one prompt are taken for a group",
+    },
+)

@@ -226,6 +226,15 @@ class Recorder:
         }
         self._log_row(AMENDMENTS, row, "amendment", needed=tuple(row))
 
+    @contextmanager
+    def guard(self, step: int | None = None) -> Iterator[None]:
+        """Errors inside are losses of the run, as its own are: for code that collects what to log.
+
+        With ``strict`` they are raised, as RecordError.
+        """
+        with self._guard("step", step):
+            yield
+
     def summary(self) -> dict[str, Any]:
         """What was committed and what was lost, as far as this process knows."""
         return {"steps": len(self._committed), "losses": self._losses.as_json()}

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 from mmhealth._version import __version__
 
 if TYPE_CHECKING:
-    from mmhealth.runlog import Recorder, Run, new_attempt, open_run
+    from mmhealth.notebook import open_run
+    from mmhealth.runlog import Recorder, Run, new_attempt
 
 __all__ = ["Recorder", "Run", "__version__", "new_attempt", "open_run"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs Arrow and Polars when it is first asked for."""
+    if name == "open_run":
+        from mmhealth import notebook
+
+        return notebook.open_run
     if name in __all__:
         from mmhealth import runlog
 

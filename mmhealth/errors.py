@@ -10,12 +10,16 @@
     ├── PolicyError              a policy file is wrong; names file and line
     ├── CalibrationError         the runs given cannot support what was asked of a calibration
     ├── ImportDataError          a foreign file cannot be imported; names file and column
+    │   └── ImportBusyError      another process imports into the run directory
     ├── EstimatorInputError      arrays handed to an estimator do not fit (also a ValueError)
     ├── GradNormError            per-trajectory gradient norms cannot be measured as asked
     │   └── UncoveredParameterError   a trainable parameter has no exact rule; names it
     ├── GuardError               the guard does not start a job: the run directory is in use
     ├── NotifyError              the configuration of notifications is wrong; names file and target
-    └── PortInUseError           the dashboard's port is taken
+    ├── TrackerError             health metrics cannot be sent to a tracker
+    │   └── TrackerTargetError   the tracker asked for is not known or not installed
+    ├── AttachError              a trainer is not one that can be attached to; says how it differs
+    └── PortInUseError           the port to serve on is taken
 """
 
 
@@ -51,6 +55,10 @@ class ImportDataError(MmhealthError):
     """A foreign file cannot be imported; the message names the file and the column."""
 
 
+class ImportBusyError(ImportDataError):
+    """Another process is importing into the run directory."""
+
+
 class EstimatorInputError(MmhealthError, ValueError):
     """Arrays handed to an estimator have shapes or values that do not fit together."""
 
@@ -69,6 +77,18 @@ class GuardError(MmhealthError):
 
 class NotifyError(MmhealthError):
     """The configuration of notifications is not valid; the message names file and target."""
+
+
+class TrackerError(MmhealthError):
+    """Health metrics cannot be sent to a tracker; the message names it."""
+
+
+class TrackerTargetError(TrackerError):
+    """The tracker asked for is not known or not installed; the message says what to do."""
+
+
+class AttachError(MmhealthError):
+    """A trainer is not one whose methods are known; the message says how it differs."""
 
 
 class PortInUseError(MmhealthError):

@@ -63,12 +63,14 @@ COMMANDS = {
         "--exit-when-done",
     },
     "compare": {"RUN", "--fleet", "--last", "--json", "--policy"},
+    "export": {"RUN", "--to", "--serve", "--follow", "--poll", "--policy"},
     "gate": {"RUN", "--policy", "--format", "--baseline", "--tolerance", "--last"},
     "guard": {
         "COMMAND", "--run-dir", "--policy", "--grace", "--poll", "--report", "--notify",
     },
     "import": {
-        "FILE", "--out", "--map", "--const", "--loss-ratio", "--nominal-batch", "--replace",
+        "PATH", "--out", "--from", "--follow", "--map", "--const", "--loss-ratio",
+        "--nominal-batch", "--replace",
     },
     "notify test": {"CONFIG"},
     "policy check": {"FILE"},

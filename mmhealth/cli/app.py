@@ -12,6 +12,7 @@ from mmhealth.cli.blame_command import blame
 from mmhealth.cli.calibrate_command import calibrate
 from mmhealth.cli.compare_command import compare
 from mmhealth.cli.diagnose_command import diagnose
+from mmhealth.cli.export_command import export
 from mmhealth.cli.gate_command import gate
 from mmhealth.cli.guard_command import guard
 from mmhealth.cli.import_command import import_trajectories
@@ -33,7 +34,13 @@ from mmhealth.cli.options import (
 from mmhealth.cli.policy_command import policy_app
 from mmhealth.cli.reproduce_command import reproduce
 from mmhealth.cli.whatif_command import whatif
-from mmhealth.errors import MmhealthError, NotifyError, PolicyError, PortInUseError
+from mmhealth.errors import (
+    MmhealthError,
+    NotifyError,
+    PolicyError,
+    PortInUseError,
+    TrackerTargetError,
+)
 
 EPILOG = """
 [bold]Quick start[/bold]
@@ -155,13 +162,19 @@ app.command(rich_help_panel=_TRY)(reproduce)
 
 @app.command(rich_help_panel=_JUDGE)
 def watch(runs: RunPaths, port: Port = 8050, policy: PolicyPath = None) -> None:
-    """Show runs live in the browser, on this machine only. Runs may begin later."""
+    """Show runs live in the browser, on this machine only. Runs may begin later.
+
+    The folder of another trainer's dump does as well (docs/import.md).
+    """
+    from mmhealth.cli.dumps import following
     from mmhealth.health import load_policy
 
     def ready(url: str) -> None:
         typer.echo(f"watching at {url} (Ctrl-C ends)")
 
-    dashboards().serve(runs, port=port, policy=load_policy(policy), ready=ready)
+    rules = load_policy(policy)
+    with following(runs) as followed:
+        dashboards().serve(followed, port=port, policy=rules, ready=ready)
 
 
 app.command(rich_help_panel=_JUDGE)(audit)
@@ -196,6 +209,7 @@ def timeline(
 
 app.command(rich_help_panel=_JUDGE)(whatif)
 app.command("import", rich_help_panel=_DATA)(import_trajectories)
+app.command(rich_help_panel=_DATA)(export)
 app.command(rich_help_panel=_DATA)(calibrate)
 
 
@@ -215,7 +229,8 @@ def main(arguments: list[str] | None = None) -> None:
         app(arguments, prog_name="mmhealth")
     except MmhealthError as error:
         print(f"mmhealth: {' '.join(str(error).split())}", file=sys.stderr)
-        usage = isinstance(error, PolicyError | NotifyError | PortInUseError)
+        wrong = PolicyError | NotifyError | PortInUseError | TrackerTargetError
+        usage = isinstance(error, wrong)
         raise SystemExit(2 if usage else 3) from None
     except PermissionError as error:
         print(f"mmhealth: {error}", file=sys.stderr)

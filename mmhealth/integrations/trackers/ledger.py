@@ -1,0 +1,83 @@
+"""Which steps a target has been sent: a small file beside the run directory."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmhealth.errors import TrackerError
+from mmhealth.health.timeline import LivedStep
+from mmhealth.runlog.lock import try_lock
+
+
+class Ledger:
+    """What was sent to one target, and what was being sent when a process died.
+
+    Held under a lock that ends with the process, so that two exports do not send a step twice.
+    """
+
+    def __init__(self, descriptor: int, run_id: str, target: str) -> None:
+        self._descriptor = descriptor
+        self._about = {"version": 1, "run_id": run_id, "target": target}
+        earlier = _read(descriptor)
+        same = earlier.get("run_id") == run_id
+        self.sent = _step(earlier.get("sent")) if same else None
+        """Last step that is there; None for none."""
+        self.sending = _step(earlier.get("sending")) if same else None
+        """Last step of those whose arrival is in doubt; None where there is no doubt."""
+
+    def begin(self, last: LivedStep) -> None:
+        """The steps up to this one are about to be sent."""
+        self.sending = last
+        self._write()
+
+    def done(self, last: LivedStep) -> None:
+        """They have been sent."""
+        self.sent, self.sending = last, None
+        self._write()
+
+    def _write(self) -> None:
+        steps = {"sent": self.sent, "sending": self.sending}
+        text = (json.dumps(self._about | steps) + "\n").encode()
+        os.pwrite(self._descriptor, text, 0)
+        os.ftruncate(self._descriptor, len(text))
+
+
+@contextmanager
+def open_ledger(run_dir: Path, run_id: str, target: str) -> Iterator[Ledger]:
+    """The ledger of a target; it is called ``RUN.export-KIND-HASH.json``.
+
+    Raises TrackerError when another export holds it or when it cannot be written.
+    """
+    run_dir = Path(os.path.abspath(run_dir))  # noqa: PTH100 - normalises "..", keeps links
+    digest = hashlib.sha256(target.encode()).hexdigest()[:8]
+    kind = target.partition("=")[0]
+    path = run_dir.with_name(f"{run_dir.name}.export-{kind}-{digest}.json")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise TrackerError(f"{path} cannot be written: {error.strerror or error}") from None
+    try:
+        if try_lock(descriptor) is False:
+            raise TrackerError(f"{run_dir} is already being sent to {target} by another export")
+        yield Ledger(descriptor, run_id, target)
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int) -> dict[str, Any]:
+    try:
+        content = json.loads(os.pread(descriptor, 1 << 16, 0))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _step(found: object) -> LivedStep | None:
+    match found:
+        case [int(attempt), int(step)]:
+            return LivedStep(attempt, step)
+    return None

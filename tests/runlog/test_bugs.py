@@ -226,7 +226,10 @@ def test_a_run_removed_before_its_first_step_was_never_made_again(tmp_path: Path
         rec.log_step(0, {"reward": [1.0]})
     run = open_run(tmp_path / "run")
     assert run.status().steps_complete == 1
-    assert [loss.kind for loss in run.status().losses] == ["run_removed"]
+    kinds = [loss.kind for loss in run.status().losses]
+    assert kinds[-1] == "run_removed"
+    # The search for tails of an earlier process may have found the folder going: it says so.
+    assert kinds[:-1] in ([], ["write"])
 
 
 def test_a_folder_with_the_name_of_a_segment_raised(tmp_path: Path) -> None:

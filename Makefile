@@ -13,7 +13,7 @@ demo: ## watch a real policy-gradient run collapse, and its cured twin, live in 
 test: ## run the tests (installs Chromium for the browser tests where that is possible)
 	@.ci/setup dev
 	@.ci/chromium
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
 
 check: ## ruff, formatting, types
 	@.ci/setup dev

@@ -64,13 +64,18 @@ def write_segment(
 
 def read_segment(name: Sealed) -> list[tuple[int, pa.Table]]:
     """The batches of a sealed segment with their numbers. Raises DamagedSegmentError."""
-    content = name.path.read_bytes()
-    if not content:
+    # Arrow's own memory: a Python object freed by one of its threads while Python exits aborts.
+    with pa.OSFile(str(name.path)) as file:
+        content = file.read_buffer()
+    if not content.size:
         raise DamagedSegmentError("the file is empty")
     if zlib.crc32(content) != name.checksum:
         raise DamagedSegmentError("checksum mismatch: the file is not what was written")
     try:
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        with pq.ParquetFile(
+            pa.BufferReader(content), page_checksum_verification=True, pre_buffer=False
+        ) as parquet:
+            table = parquet.read()
         described = json.loads(table.schema.metadata[_METADATA_KEY])["batches"]
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DamagedSegmentError(f"cannot be decoded: {error}") from error

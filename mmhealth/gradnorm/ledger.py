@@ -105,6 +105,19 @@ class Ledger:
         """Whether norms of the target's gradients are all that is wanted of them."""
         return not self._spans and not self.tied(target)
 
+    @property
+    def only_norms(self) -> bool:
+        """Whether a trajectory's gradient is needed for nothing but its norm and `own_rows`."""
+        return not self._spans and self.columns is None and self.dots is None
+
+    def own_rows(self, target: Target, trajectory: int) -> Tensor | None:
+        """Rows of the target, rising, that an embedding reads for the trajectory; None if none."""
+        return self._of(target).rows.own(trajectory)
+
+    def keep_rows(self, target: Target, trajectory: int, rows: Tensor) -> None:
+        """In place of `stream`, where the norm is known: the gradient at `own_rows`."""
+        self._of(target).rows.keep(trajectory, rows)
+
     def defers(self, target: Target) -> bool:
         """Whether summands of this use must wait for others; asked once by each backward."""
         uses = self._of(target)
@@ -158,8 +171,9 @@ class Ledger:
         """Take the whole gradient of a trajectory; returns its squared norm (a scalar to `add`)."""
         target = handle.target
         rows = self._of(target).rows
-        if rows.lookups:
-            rows.keep(trajectory, handle.back, gradient)
+        mine = rows.own(trajectory)
+        if mine is not None:
+            rows.keep(trajectory, handle.back(gradient).index_select(0, mine))
         if trajectory in self._spans:
             self._keep(target, trajectory, handle.back(gradient))
             return torch.zeros((), dtype=torch.float64, device=gradient.device)

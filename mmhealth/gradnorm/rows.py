@@ -32,18 +32,20 @@ class RowSums:
         self._expected.append((ids, tokens))
         self._mine.clear()
 
-    def keep(self, trajectory: int, back: Callable[[Tensor], Tensor], gradient: Tensor) -> None:
-        """Keep the rows of a dense gradient that the trajectory's own tokens read."""
-        if not self._expected:
-            return
-        if not self._mine:
+    def own(self, trajectory: int) -> Tensor | None:
+        """Table rows, rising, that the trajectory's own tokens read; None if none do."""
+        if self._expected and not self._mine:
             ids = torch.cat([ids for ids, _ in self._expected])
             tokens = torch.cat([tokens for _, tokens in self._expected])
             for i in ids.unique().tolist():  # type: ignore[no-untyped-call]
                 self._mine[i] = tokens[ids == i].unique()  # type: ignore[no-untyped-call]
-        mine = self._mine.get(trajectory)
+        return self._mine.get(trajectory)
+
+    def keep(self, trajectory: int, rows: Tensor) -> None:
+        """Keep these rows, those that are the trajectory's `own`, of a dense gradient."""
+        mine = self.own(trajectory)
         if mine is not None:
-            self._kept[trajectory] = mine, back(gradient).index_select(0, mine)
+            self._kept[trajectory] = mine, rows
 
     def take(self, ids: Tensor, tokens: Tensor, gradients: Tensor) -> None:
         """Add (tokens, d) gradients of table rows."""

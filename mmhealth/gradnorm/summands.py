@@ -5,7 +5,9 @@ For input x and output gradient g with the rows a:e of trajectory i, both flatte
 parameter's gradient: no product is taken twice, one buffer of the weight's size is added. Small
 weights of trajectories of one length take batched products, and trajectories of one row none: the
 norm of an outer product is that of its factors, ``|g^T x| = |g| |x|`` (Goodfellow 2015). Of G and
-its transpose the one that is wider than tall is computed: it is faster.
+its transpose the one that is wider than tall is computed: it is faster. Where autograd's own
+product is handed out (``bitwise``) the sum is not needed, and norms come from
+`mmhealth.gradnorm.grams` where that is cheaper.
 """
 
 import math
@@ -13,6 +15,7 @@ import math
 import torch
 from torch import Tensor
 
+from mmhealth.gradnorm import grams
 from mmhealth.gradnorm.charges import each_norm
 from mmhealth.gradnorm.ledger import Ledger
 from mmhealth.gradnorm.segments import Segments
@@ -39,6 +42,7 @@ def own(use: Use, live: Segments, x: Tensor, g: Tensor, transposed: bool = False
 
 
 def _charged(use: Use, live: Segments, left: Tensor, right: Tensor) -> Tensor:
+    """The sum of all; under ``bitwise``, where nobody asks for it, it may be anything."""
     ledger, target = use.ledger, use.handle.target
     wide = torch.promote_types(left.dtype, torch.float32)
     if ledger.sketches(use.handle, live, left, right):
@@ -52,6 +56,10 @@ def _charged(use: Use, live: Segments, left: Tensor, right: Tensor) -> Tensor:
         norms = each_norm(left.to(wide)) * each_norm(right.to(wide))
         ledger.add_norms(target, live, norms)
         return (left.t() @ right).to(wide)
+    only_norms = ledger.bitwise and ledger.keeps_nothing(target)
+    if only_norms and live.length is not None and grams.pay(left, right, live.length):
+        ledger.add_norms(target, live, grams.norms(left, right, live.length))
+        return left.new_zeros(())
     at_once = _TILE // (left.shape[1] * right.shape[1])
     few = at_once < min(len(live.index), _FEW)
     tiled = live.length is not None and not few and not ledger.tied(target)

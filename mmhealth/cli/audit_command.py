@@ -43,7 +43,8 @@ def audit(
     if len(printed) > 1:
         raise usage_error(f"{' and '.join(printed)} both print to stdout: give one of them a file")
     rules = load_policy(policy)
-    result = report.audit_runs([Monitor(as_run(path), rules) for path in track(runs, "reading")])
+    found = [as_run(path) for path in runs]
+    result = report.audit_runs([Monitor(path, rules) for path in track(found, "reading")])
     if html is not None:
         write(html, render_html(result), "--html")
     if json is not None:

@@ -19,6 +19,7 @@ from mmhealth.integrations.dumps import (
     follow_dump,
     import_dump,
 )
+from mmhealth.report.progress import reading
 
 _SHOWN = 10
 
@@ -57,7 +58,7 @@ def following(paths: Sequence[Path]) -> Iterator[list[Path]]:
 
 def say_imported(done: ImportedDump) -> None:
     """What an import did, and what its format cannot give, on stdout."""
-    new = f"{done.rows:,} rows in {done.steps:,} steps" if done.steps else "nothing new"
+    new = _count(done) if done.steps else "nothing new"
     typer.echo(f"{done.run_dir}: {new}, from the {done.format} dump {done.root}")
     for name, why in done.lacks.items():
         typer.echo(f"not given: {name}: {why}")
@@ -74,7 +75,7 @@ def say_followed() -> Callable[[ImportedDump], None]:
         if not said:
             say_imported(done)
         elif done.steps > said[-1].steps:
-            typer.echo(f"{done.rows:,} rows in {done.steps:,} steps")
+            typer.echo(_count(done))
         new = [problem for problem in map(str, done.problems.first) if problem not in told]
         told.update(new)
         for problem in new:
@@ -82,6 +83,10 @@ def say_followed() -> Callable[[ImportedDump], None]:
         said[:] = [done]
 
     return say
+
+
+def _count(done: ImportedDump) -> str:
+    return (f"{done.rows:,} rows in " if done.rows else "") + f"{done.steps:,} steps"
 
 
 def say_problems(problems: Problems) -> None:
@@ -103,11 +108,14 @@ def _dump_at(path: Path) -> Dump | None:
 def _import(dump: Dump, *, settle: float | None = None) -> Path:
     run_dir = cache_dir(dump)
     try:
-        done = import_dump(dump.root, format=dump.format.name, settle=settle)
+        with reading(f"importing {dump.root.name}") as progress:
+            done = import_dump(dump.root, format=dump.format.name, settle=settle, progress=progress)
     except ImportBusyError:
         typer.echo(f"mmhealth: {dump.root} is being imported: shown as it stands", err=True)
         return run_dir
     typer.echo(f"mmhealth: {dump.root} is a {done.format} dump, imported into {run_dir}", err=True)
+    if "trajectories" in done.lacks:
+        typer.echo(f"mmhealth: not given: trajectories: {done.lacks['trajectories']}", err=True)
     say_problems(done.problems)
     return run_dir
 

@@ -57,7 +57,7 @@ def import_trajectories(
     ] = False,
 ) -> None:
     """Make a run directory from another trainer's dump or table (docs/import.md, docs/cli.md)."""
-    if path.is_dir() or from_ is not None:
+    if from_ is not None or _is_dump(path):
         if map_ or const:
             raise usage_error(
                 "--map and --const are for a file, a row a trajectory, not for a dump"
@@ -94,15 +94,25 @@ def import_trajectories(
         typer.echo(f"left out: {', '.join(done.left_out)} (--map keeps a column)")
 
 
+def _is_dump(path: Path) -> bool:
+    """A folder, or a file that only a trainer's log can be."""
+    from mmhealth.integrations.dumps import find_dump
+    from mmhealth.integrations.sources import is_table
+
+    return path.is_dir() or (path.is_file() and not is_table(path) and find_dump(path) is not None)
+
+
 def _import_dump(path: Path, out: Path | None, follow: bool, given: dict[str, Any]) -> None:
     from mmhealth.cli.dumps import say_followed, say_imported, say_problems
     from mmhealth.integrations.dumps import follow_dump, import_dump
+    from mmhealth.report.progress import reading
 
     if follow:
         with suppress(KeyboardInterrupt):
             follow_dump(path, out, stop=Event(), told=say_followed(), **given)
         return
-    done = import_dump(path, out, **given)
+    with reading("importing") as progress:
+        done = import_dump(path, out, progress=progress, **given)
     say_imported(done)
     say_problems(done.problems)
     if done.problems.count:

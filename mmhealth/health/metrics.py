@@ -13,6 +13,7 @@ from mmhealth.health.bases import Level
 from mmhealth.health.concentration import concentration
 from mmhealth.health.ess_columns import UsedRows, count_sampled, ess_columns, ess_per_update
 from mmhealth.health.gradient_noise import noise_columns
+from mmhealth.health.logged_means import logged_mean, nonfinite_means
 from mmhealth.health.outcomes import (
     group_outcomes,
     retreat_share,
@@ -82,7 +83,8 @@ def step_metrics(data: StepData, loss_ratio: str, demanded: Collection[Demand] =
     Reward, success, entropy and groups are taken over sampled rows; ESS, Gini and tail over sampled
     rows, each as it entered its last update, and ``*_update`` over rows that entered an update.
     A sampled trajectory that entered no update counts as one that contributes nothing in the ESS of
-    signal and contribution. ``*_unsolved`` leaves out the groups that are solved.
+    signal and contribution. ``*_unsolved`` leaves out the groups that are solved. Of a step without
+    trajectories reward, entropy and kl_ref are the scalars of that name, where they are logged.
     """
     out = Collector()
     sampled = Rows(with_role(data.trajectories, SAMPLED_ROLES), "sampled")
@@ -105,13 +107,13 @@ def step_metrics(data: StepData, loss_ratio: str, demanded: Collection[Demand] =
     out.absorb(concentration(level, used_sampled, outcomes.used))
     out.absorb(noise_columns(data, last))
     out.put("baseline_gap", lambda: baseline_gap(data, last))
-    out.put("entropy", lambda: _token_mean(sampled, "entropy"))
+    out.put("entropy", lambda: logged_mean(data, "entropy") or _token_mean(sampled, "entropy"))
     out.put("strategic_entropy", lambda: _mean(sampled.present("strategic_entropy")))
-    out.put("kl_ref", lambda: _token_mean(sampled, "kl_ref"))
+    out.put("kl_ref", lambda: logged_mean(data, "kl_ref") or _token_mean(sampled, "kl_ref"))
     out.put("violated_share", lambda: _mean(sampled.present("violated")))
     out.put("retreat_share", lambda: retreat_share(sampled))
     out.put("stuck_share", lambda: stuck_share(sampled))
-    out.put("reward", lambda: _mean(sampled.present("reward")))
+    out.put("reward", lambda: logged_mean(data, "reward") or _mean(sampled.present("reward")))
     out.put("reward_pending", lambda: _null_share(sampled, "reward"))
     out.put("success_rate", lambda: success_rate(sampled))
     out.put("log_ratio_p95", lambda: _p95(data, "log_ratio_histogram"))
@@ -178,7 +180,8 @@ def _p95(data: StepData, name: str) -> float:
 
 def _nonfinite(data: StepData) -> Measured:
     """NaN and infinities in the columns that matter, and among the token log-ratios."""
-    count = 0
+    logged = nonfinite_means(data)
+    count = int(logged.value)
     for table, columns in _COUNTED.items():
         frame = data.trajectories if table == "trajectories" else data.updates
         for column in columns:
@@ -188,4 +191,4 @@ def _nonfinite(data: StepData) -> Measured:
                 count += found.total - (found.neginf if column == "log_weight" else 0)
     if (histogram := data.histograms.get("log_ratio_histogram")) is not None:
         count += estimators.nonfinite_tokens(histogram)
-    return Measured(count, max(len(data.trajectories), len(data.updates)))
+    return Measured(count, max(len(data.trajectories), len(data.updates), logged.rows))

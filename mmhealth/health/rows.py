@@ -49,6 +49,8 @@ class Rows:
 
     def present(self, column: str) -> Array:
         """The finite values that are there, at least one."""
+        if not len(self):
+            raise Missing(f"no {self.what} rows")
         if column not in self.frame.columns:
             raise Missing(f"{column} is not logged")
         values = self.frame[column].drop_nulls().cast(pl.Float64).to_numpy()

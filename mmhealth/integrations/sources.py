@@ -49,6 +49,11 @@ class Source(Protocol):
         ...
 
 
+def is_table(path: Path) -> bool:
+    """Whether the suffix is that of a table."""
+    return path.suffix.lower() in _KINDS
+
+
 def open_source(path: Path) -> Source:
     """Open a file by its suffix: .parquet, .csv, .jsonl or .ndjson. Raises ImportDataError."""
     if not path.is_file():

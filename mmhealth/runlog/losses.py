@@ -19,6 +19,7 @@ LossKind = Literal[
     "event",
     "amendment",
     "forked",
+    "callback",
     "internal",
 ]
 
@@ -34,12 +35,13 @@ WAYS_OUT: dict[LossKind, str] = {
     "event": "see the message; this event is missing from the run",
     "amendment": "see the message; this late value is missing from the run",
     "forked": "open a Recorder of its own in the child process",
+    "callback": "mend your function that the message names; nothing of the run is missing",
     "internal": "please report this; training is not affected",
 }
 """What a user can do about each kind of loss."""
 
-HARMLESS: frozenset[str] = frozenset({"over_budget"})
-"""Kinds that cost time but no data."""
+HARMLESS: frozenset[str] = frozenset({"over_budget", "callback"})
+"""Kinds that cost no data."""
 
 
 @dataclass(slots=True)

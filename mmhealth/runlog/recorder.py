@@ -227,12 +227,12 @@ class Recorder:
         self._log_row(AMENDMENTS, row, "amendment", needed=tuple(row))
 
     @contextmanager
-    def guard(self, step: int | None = None) -> Iterator[None]:
+    def guard(self, step: int | None = None, *, kind: LossKind = "step") -> Iterator[None]:
         """Errors inside are losses of the run, as its own are: for code that collects what to log.
 
         With ``strict`` they are raised, as RecordError.
         """
-        with self._guard("step", step):
+        with self._guard(kind, step):
             yield
 
     def summary(self) -> dict[str, Any]:

@@ -25,3 +25,5 @@ class Format:
     """Level of the importance ratio in the trainer's default loss."""
     lacks: Mapping[str, str] = field(default_factory=dict)
     """Columns that the dump cannot give, and why."""
+    scalars: bool = False
+    """It holds means of steps and no trajectory: a dump of trajectories beside it goes first."""

@@ -16,7 +16,7 @@ from mmhealth.integrations.dumps.format import LossRatio
 from mmhealth.integrations.dumps.ledger import Ledger, read_head
 from mmhealth.integrations.dumps.problems import Problems
 from mmhealth.integrations.dumps.registry import Dump, find_dump
-from mmhealth.integrations.dumps.writing import StepWriter
+from mmhealth.integrations.dumps.writing import Progress, StepWriter
 
 POLL_S = 2.0
 SETTLE_S = 10.0
@@ -49,6 +49,7 @@ def import_dump(
     nominal_batch: int | None = None,
     replace: bool = False,
     settle: float | None = None,
+    progress: Progress | None = None,
 ) -> ImportedDump:
     """Import what is new in a dump; imported again, an unchanged dump adds nothing.
 
@@ -64,12 +65,13 @@ def import_dump(
         nominal_batch: trajectories a step is meant to have.
         replace: make the run anew, if an import made it.
         settle: leave the last step for later if its files changed in the last ``settle`` seconds.
+        progress: told, after each step, how far the reading is.
 
     Raises ImportDataError when there is no dump, or several, or ``out`` holds something else, and
     ImportBusyError when another process is importing into it.
     """
     dump = locate(Path(path), format)
-    with _session(dump, out, loss_ratio, nominal_batch, replace) as writer:
+    with _session(dump, out, loss_ratio, nominal_batch, replace, progress=progress) as writer:
         writer.advance(settle=settle)
         return _summary(writer)
 
@@ -133,6 +135,8 @@ def _session(
     loss_ratio: LossRatio | None,
     nominal_batch: int | None,
     replace: bool,
+    *,
+    progress: Progress | None = None,
 ) -> Iterator[StepWriter]:
     run_dir = cache_dir(dump) if out is None else Path(out)
     ratio: LossRatio = loss_ratio or dump.format.loss_ratio
@@ -150,7 +154,9 @@ def _session(
         raise ImportDataError(f"{run_dir} cannot be made: {error.strerror}") from error
     with (
         Ledger.open(run_dir, head) as ledger,
-        StepWriter(dump, ledger, loss_ratio=ratio, nominal_batch=nominal_batch) as writer,
+        StepWriter(
+            dump, ledger, loss_ratio=ratio, nominal_batch=nominal_batch, progress=progress
+        ) as writer,
     ):
         yield writer
 

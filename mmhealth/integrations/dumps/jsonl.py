@@ -4,13 +4,18 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmhealth.integrations.dumps.parts import Found, Imported, Part
 from mmhealth.integrations.dumps.problems import BadRecordError, Problems
 from mmhealth.integrations.dumps.tokens import Row
+
+try:
+    import orjson
+except ImportError:
+    orjson = None  # type: ignore[assignment]
 
 _TAIL = 4096
 
@@ -26,6 +31,20 @@ class Line:
     end: int
     """Bytes of the file that it takes, its newline included."""
     record: dict[str, Any]
+
+
+def parse_json(text: bytes) -> Any:
+    """What `json.loads` makes of it, sooner where orjson is installed.
+
+    What orjson refuses (NaN and infinities as Python writes them, and what is no JSON) is left to
+    `json`; whole numbers of more than 64 bits may be real. Raises ValueError and RecursionError.
+    """
+    if orjson is not None:
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            pass
+    return json.loads(text)
 
 
 def read_lines(
@@ -46,7 +65,7 @@ def read_lines(
             if cut and not whole:
                 return
             try:
-                record = json.loads(text)
+                record = parse_json(text)
             except ValueError as error:
                 where = "the file ends within this line" if cut else f"not valid JSON: {error}"
                 problems.add(path, number, where)
@@ -117,6 +136,7 @@ def stream_parts(
     names = [str(path.relative_to(root)) for path in files]
     if start.file and start.file not in names:
         start = Place("", 0, 0)
+    sizes = [path.stat().st_size for path in files]
     held: list[Line] = []
     step: int | None = None
     begun, problems = start, Problems()
@@ -135,6 +155,7 @@ def stream_parts(
                 continue
             if step is not None and here != step:
                 part = _part(root, step, begun, held, problems=problems, read=read, changed=0.0)
+                part = replace(part, reached=(_before(sizes, names, part), sum(sizes)))
                 if last is None or part.stamp != last.stamp:
                     yield part
                 last, held = None, []
@@ -146,6 +167,7 @@ def stream_parts(
     if held and step is not None:
         changed = held[-1].path.stat().st_mtime
         part = _part(root, step, begun, held, problems=problems, read=read, changed=changed)
+        part = replace(part, reached=(sum(sizes), sum(sizes)))
         if last is None or part.stamp != last.stamp:
             yield part
     elif not held:
@@ -174,9 +196,15 @@ def _part(
     stamp = {
         "from": [begun.file, begun.offset, begun.line],
         "to": [name, last.end, last.number],
-        "crc32": _tail_checksum(last.path, last.end),
+        "crc32": tail_checksum(last.path, last.end),
     }
     return Part(step, stamp, rows, changed, tuple(dict.fromkeys(line.path for line in held)))
+
+
+def _before(sizes: Sequence[int], names: Sequence[str], part: Part) -> int:
+    """Bytes up to the end of a part."""
+    name, end, _ = part.stamp["to"]
+    return sum(sizes[: names.index(name)]) + int(end)
 
 
 def _resume(root: Path, entries: Sequence[Imported]) -> Place:
@@ -184,12 +212,12 @@ def _resume(root: Path, entries: Sequence[Imported]) -> Place:
     if entries:
         stamp = entries[-1].stamp
         name, end, _ = stamp["to"]
-        if _tail_checksum(root / name, end) == stamp["crc32"]:
+        if tail_checksum(root / name, end) == stamp["crc32"]:
             return Place(*stamp["from"])
     return Place("", 0, 0)
 
 
-def _tail_checksum(path: Path, end: int) -> int | None:
+def tail_checksum(path: Path, end: int) -> int | None:
     """CRC-32 of the last bytes before ``end``; None where the file does not reach there."""
     try:
         with path.open("rb") as file:

@@ -1,12 +1,10 @@
-"""What an import has done so far: a file of its own in the run directory, one line a part.
+"""What an import has done so far: ``import.jsonl`` in the run directory, one line a part.
 
 The ledger is written after the step it speaks of is committed. A step that was committed and is not
 in the ledger (the import was killed between the two) is imported again, as a new attempt that hides
 the first.
 """
 
-import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any, Self
 
 from mmhealth.errors import ImportBusyError
 from mmhealth.integrations.dumps.parts import Imported
-from mmhealth.runlog.lock import try_lock
+from mmhealth.runlog.sidefile import SideFile, first_note, open_side_file
 
 NAME = "import.jsonl"
 _VERSION = 1
@@ -23,11 +21,14 @@ _VERSION = 1
 class Ledger:
     """Open, locked, and read: use as ``with Ledger.open(...)``."""
 
-    def __init__(self, path: Path, descriptor: int, head: dict[str, Any]) -> None:
-        self.path = path
-        self.head = head
-        self.entries: list[Imported] = []
-        self._descriptor = descriptor
+    def __init__(self, file: SideFile, head: dict[str, Any]) -> None:
+        self._file = file
+        self.run_dir = file.path.parent
+        notes = file.read()
+        self.head = notes[0] if notes else head | {"version": _VERSION}
+        if not notes:
+            file.append(self.head)
+        self.entries = [Imported(note["step"], note["stamp"], note["rows"]) for note in notes[1:]]
 
     @classmethod
     @contextmanager
@@ -36,55 +37,20 @@ class Ledger:
 
         Raises ImportBusyError when another process imports into the run directory.
         """
-        path = run_dir / NAME
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            if try_lock(descriptor) is False:
+        with open_side_file(run_dir / NAME) as file:
+            if file is None:
                 raise ImportBusyError(
                     f"{run_dir}: another process is importing into it; wait for it, or choose "
                     "another --out"
                 )
-            ledger = cls(path, descriptor, head)
-            ledger._read()
-            yield ledger
-        finally:
-            os.close(descriptor)
+            yield cls(file, head)
 
     def add(self, entry: Imported) -> None:
         """Note that a part is committed."""
-        self._write({"step": entry.step, "stamp": entry.stamp, "rows": entry.rows})
+        self._file.append({"step": entry.step, "stamp": entry.stamp, "rows": entry.rows})
         self.entries.append(entry)
-
-    def _read(self) -> None:
-        content = self.path.read_bytes()
-        texts, whole = content.splitlines(keepends=True), 0
-        for number, text in enumerate(texts):
-            try:
-                line = json.loads(text) if text.endswith(b"\n") else None
-            except ValueError:
-                line = None
-            if line is None:
-                break
-            whole += len(text)
-            if number == 0:
-                self.head = line
-            else:
-                self.entries.append(Imported(line["step"], line["stamp"], line["rows"]))
-        if whole < len(content):
-            os.ftruncate(self._descriptor, whole)
-        os.lseek(self._descriptor, 0, os.SEEK_END)
-        if not whole:
-            self._write(self.head | {"version": _VERSION})
-
-    def _write(self, line: dict[str, Any]) -> None:
-        os.write(self._descriptor, json.dumps(line).encode() + b"\n")
 
 
 def read_head(run_dir: Path) -> dict[str, Any] | None:
     """What the ledger of a run directory says of its dump; None where there is no ledger."""
-    try:
-        with (run_dir / NAME).open("rb") as file:
-            head = json.loads(file.readline())
-    except (OSError, ValueError):
-        return None
-    return head if isinstance(head, dict) else None
+    return first_note(run_dir / NAME)

@@ -1,6 +1,7 @@
 """A dump is a sequence of parts, one a step: what they are, and which of them are new."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ class Part:
     changed: float = 0.0
     """When its files last changed, seconds since 1970; 0 where it is known to be complete."""
     files: tuple[Path, ...] = field(default=())
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    """Numbers that describe the whole step."""
+    reached: tuple[int, int] = (0, 0)
+    """Bytes of the dump up to its end, and bytes that there are to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ def step_files(
     From the first on whose files are not as they were imported: size and time of change tell.
     """
     standing = in_view(found.entries)
-    new = False
+    new: list[tuple[int, Sequence[Path], Stamp, list[os.stat_result]]] = []
     for step, files in sorted(steps):
         try:
             about = [(path, path.stat()) for path in sorted(files)]
@@ -78,12 +83,15 @@ def step_files(
             continue
         stamp = {str(path.relative_to(found.root)): [s.st_size, s.st_mtime_ns] for path, s in about}
         old = standing.get(step)
-        new = new or old is None or old.stamp != stamp
-        if not new:
-            continue
+        if new or old is None or old.stamp != stamp:
+            new.append((step, files, stamp, [s for _, s in about]))
+    total, done = sum(s.st_size for *_, stats in new for s in stats), 0
+    for step, files, stamp, stats in new:
 
         def rows(problems: Problems, files: Sequence[Path] = tuple(files)) -> Iterator[Row]:
             return read(files, problems)
 
-        changed = max((s.st_mtime for _, s in about), default=0.0)
-        yield Part(step, stamp, rows, changed, tuple(path for path, _ in about))
+        done += sum(s.st_size for s in stats)
+        changed = max((s.st_mtime for s in stats), default=0.0)
+        paths = tuple(sorted(files))
+        yield Part(step, stamp, rows, changed, paths, reached=(done, total))

@@ -11,6 +11,9 @@ from mmhealth.integrations.dumps.nemo_rl import NEMO_RL
 from mmhealth.integrations.dumps.open_instruct import OPEN_INSTRUCT
 from mmhealth.integrations.dumps.prime_rl import PRIME_RL
 from mmhealth.integrations.dumps.rllm import RLLM
+from mmhealth.integrations.dumps.scalars.json_lines import METRICS_JSONL, VERL_FILE
+from mmhealth.integrations.dumps.scalars.tensorboard import TENSORBOARD
+from mmhealth.integrations.dumps.scalars.wandb import WANDB
 from mmhealth.integrations.dumps.skyrl import SKYRL
 from mmhealth.integrations.dumps.slime import SLIME
 from mmhealth.integrations.dumps.tinker import TINKER
@@ -29,6 +32,10 @@ FORMATS: tuple[Format, ...] = (
     MS_SWIFT,
     TINKER,
     RLLM,
+    TENSORBOARD,
+    WANDB,
+    VERL_FILE,
+    METRICS_JSONL,
 )
 
 
@@ -52,10 +59,14 @@ def find_format(name: str) -> Format:
 def find_dump(path: Path, name: str | None = None) -> Dump | None:
     """The dump at a path; None where there is none of a format that is known, or of ``name``.
 
-    Raises ImportDataError where there are several: which one is meant is not guessed.
+    A log of scalars counts where no dump of trajectories is. Raises ImportDataError where there are
+    several: which one is meant is not guessed.
     """
     formats = FORMATS if name is None else (find_format(name),)
-    dumps = [Dump(known, root) for known in formats for root in known.find(path)]
+    dumps: list[Dump] = []
+    for scalars in (False, True):
+        wanted = [known for known in formats if known.scalars is scalars]
+        dumps = dumps or [Dump(known, root) for known in wanted for root in known.find(path)]
     if len(dumps) > 1:
         listed = "; ".join(f"{dump.root} ({dump.format.name})" for dump in dumps[:8])
         raise ImportDataError(

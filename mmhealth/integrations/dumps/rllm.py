@@ -1,6 +1,5 @@
 """rllm: ``train_step_{N}_epoch_{E}/episode_*.json``, a file an episode."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from mmhealth.integrations.dumps.fields import listed, maybe_number, need, shown
 from mmhealth.integrations.dumps.format import Format
+from mmhealth.integrations.dumps.jsonl import parse_json
 from mmhealth.integrations.dumps.parts import Found, Part, step_files
 from mmhealth.integrations.dumps.places import numbered, where_numbered
 from mmhealth.integrations.dumps.problems import BadRecordError, Problems
@@ -38,7 +38,7 @@ def _parts(found: Found) -> Iterator[Part]:
 def _read(files: Sequence[Path], problems: Problems) -> Iterator[Row]:
     for file in files:
         try:
-            episode = json.loads(file.read_bytes())
+            episode = parse_json(file.read_bytes())
             if not isinstance(episode, dict):
                 raise BadRecordError("not a JSON object")
             yield from parse(episode, problems)

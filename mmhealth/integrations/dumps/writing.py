@@ -1,7 +1,7 @@
 """Parts of a dump become steps of a run directory."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from threading import Event
@@ -21,6 +21,9 @@ from mmhealth.schema import TRAJECTORIES, UPDATES
 _PATIENCE_S = 3600.0
 _SHARED = ("trajectory_id", "role")
 
+Progress = Callable[[int, int, int], None]
+"""Told bytes read, bytes there are, and rows imported, after each step."""
+
 
 class StepWriter:
     """Writes what is new in a dump, step by step. Use as a context manager, under a ledger.
@@ -30,7 +33,13 @@ class StepWriter:
     """
 
     def __init__(
-        self, dump: Dump, ledger: Ledger, *, loss_ratio: LossRatio, nominal_batch: int | None
+        self,
+        dump: Dump,
+        ledger: Ledger,
+        *,
+        loss_ratio: LossRatio,
+        nominal_batch: int | None,
+        progress: Progress | None = None,
     ) -> None:
         self.dump = dump
         self.problems = Problems()
@@ -39,9 +48,10 @@ class StepWriter:
         self.waiting: int | None = None
         """A step that is left for later: it is still being written."""
         self._ledger = ledger
-        self.run_dir = ledger.path.parent
+        self.run_dir = ledger.run_dir
         self._loss_ratio: LossRatio = loss_ratio
         self._nominal_batch = nominal_batch
+        self._progress = progress
         self._recorder: Recorder | None = None
 
     def advance(self, *, settle: float | None = None, stop: Event | None = None) -> int:
@@ -88,9 +98,10 @@ class StepWriter:
         recorder = self._recorder_from(part.step)
         count = 0
         try:
-            if first is not None:
+            if first is not None or part.scalars:
                 with recorder.step(part.step) as record:
-                    count = _record(record, chain([first], rows))
+                    record.scalars(part.scalars)
+                    count = record_rows(record, chain([first], rows)) if first is not None else 0
             if problems.count or problems.notices:
                 recorder.log_event(part.step, "import", _details(problems))
         except RecordError as error:
@@ -98,8 +109,10 @@ class StepWriter:
             raise ImportDataError(f"{files}, step {part.step}: {error}") from error
         self._ledger.add(Imported(part.step, part.stamp, count))
         self.problems.absorb(problems)
-        self.steps += 1 if count else 0
+        self.steps += 1 if count or part.scalars else 0
         self.rows += count
+        if self._progress is not None:
+            self._progress(*part.reached, self.rows)
 
     def _recorder_from(self, step: int) -> Recorder:
         """The recorder of this attempt, or of a new one where steps from here on stand already."""
@@ -142,7 +155,8 @@ def _guarded(part: Part, problems: Problems) -> Iterator[Row]:
         problems.add(place, None, error.strerror or str(error))
 
 
-def _record(record: StepRecord, rows: Iterator[Row]) -> int:
+def record_rows(record: StepRecord, rows: Iterator[Row]) -> int:
+    """Add trajectories, and how they were used, to a step; how many. There must be one at least."""
     kept = []
     for number, row in enumerate(rows):
         row.values.setdefault("trajectory_id", number)

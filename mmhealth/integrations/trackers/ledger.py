@@ -1,16 +1,14 @@
 """Which steps a target has been sent: a small file beside the run directory."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from mmhealth.errors import TrackerError
 from mmhealth.health.timeline import LivedStep
-from mmhealth.runlog.lock import try_lock
+from mmhealth.runlog.sidefile import SideFile, open_side_file
 
 
 class Ledger:
@@ -19,10 +17,10 @@ class Ledger:
     Held under a lock that ends with the process, so that two exports do not send a step twice.
     """
 
-    def __init__(self, descriptor: int, run_id: str, target: str) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: SideFile, run_id: str, target: str) -> None:
+        self._file = file
         self._about = {"version": 1, "run_id": run_id, "target": target}
-        earlier = _read(descriptor)
+        earlier = next(iter(file.read()), {})
         same = earlier.get("run_id") == run_id
         self.sent = _step(earlier.get("sent")) if same else None
         """Last step that is there; None for none."""
@@ -40,10 +38,7 @@ class Ledger:
         self._write()
 
     def _write(self) -> None:
-        steps = {"sent": self.sent, "sending": self.sending}
-        text = (json.dumps(self._about | steps) + "\n").encode()
-        os.pwrite(self._descriptor, text, 0)
-        os.ftruncate(self._descriptor, len(text))
+        self._file.replace(self._about | {"sent": self.sent, "sending": self.sending})
 
 
 @contextmanager
@@ -56,24 +51,14 @@ def open_ledger(run_dir: Path, run_id: str, target: str) -> Iterator[Ledger]:
     digest = hashlib.sha256(target.encode()).hexdigest()[:8]
     kind = target.partition("=")[0]
     path = run_dir.with_name(f"{run_dir.name}.export-{kind}-{digest}.json")
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise TrackerError(f"{path} cannot be written: {error.strerror or error}") from None
-    try:
-        if try_lock(descriptor) is False:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_side_file(path))
+        except OSError as error:
+            raise TrackerError(f"{path} cannot be written: {error.strerror or error}") from None
+        if file is None:
             raise TrackerError(f"{run_dir} is already being sent to {target} by another export")
-        yield Ledger(descriptor, run_id, target)
-    finally:
-        os.close(descriptor)
-
-
-def _read(descriptor: int) -> dict[str, Any]:
-    try:
-        content = json.loads(os.pread(descriptor, 1 << 16, 0))
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
+        yield Ledger(file, run_id, target)
 
 
 def _step(found: object) -> LivedStep | None:

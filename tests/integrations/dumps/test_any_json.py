@@ -1,15 +1,20 @@
 """Whatever JSON stands in a field: it becomes a value, a null or a named problem, never a crash."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from mmhealth.errors import ImportDataError
 from mmhealth.integrations.dumps import import_dump
+from mmhealth.integrations.dumps.jsonl import parse_json
 
 SCALARS = (
     st.none()
@@ -84,3 +89,39 @@ def test_any_json_in_any_place(
     assert done.problems.count <= 1
     rows_of_a_record = {"swift": 8, "traces": 0}.get(kind, 1)
     assert done.rows + done.problems.count * rows_of_a_record == 16
+
+
+TEXTS = ANY.map(json.dumps) | st.text(max_size=9) | st.sampled_from(["1e999", "[1,]", "[" * 9999])
+
+
+def outcome(parse: Any, text: bytes) -> Any:
+    """What comes of it, and of what type: 1 is not 1.0."""
+    try:
+        return repr(parse(text))
+    except (ValueError, RecursionError) as error:
+        return ValueError if isinstance(error, ValueError) else RecursionError
+
+
+@given(TEXTS)
+def test_json_is_what_python_makes_of_it_whoever_parses(text: str) -> None:
+    encoded = text.encode("utf-8", "surrogatepass")
+    ours, theirs = outcome(parse_json, encoded), outcome(json.loads, encoded)
+    if any(len(digits) > 18 for digits in re.findall("[0-9]+", text)):
+        return  # whole numbers of more than 64 bits may be real
+    assert ours == theirs
+
+
+def test_without_orjson_an_import_is_the_same(tmp_path: Path, writers: Any) -> None:
+    dump = writers.write_nemo(tmp_path / "dump", [1, 2])
+    records = [writers.nemo_record(i, rewards=[float("nan")]) for i in range(4)]
+    writers.write_lines(dump / "train_data_step3.jsonl", records)
+    code = (
+        "import sys\nsys.modules['orjson'] = None\n"
+        "from mmhealth.integrations.dumps import import_dump\n"
+        "assert import_dump(*sys.argv[1:]).problems.count == 0"
+    )
+    subprocess.run([sys.executable, "-c", code, dump, tmp_path / "without"], check=True)
+    import_dump(dump, tmp_path / "with")
+    rows = [writers.rows_of_run(tmp_path / name) for name in ("without", "with")]
+    assert_frame_equal(*rows)
+    assert rows[0]["reward"].is_nan().sum() == 4

@@ -2,14 +2,19 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from mmhealth import open_run
 from mmhealth.integrations.dumps.ledger import NAME
@@ -68,6 +73,36 @@ def test_import_says_what_it_did_what_lacks_and_what_it_left_out(
     assert "nothing new" in again.stdout
 
 
+def test_a_log_of_scalars_is_imported_and_judged_by_the_commands(
+    tmp_path: Path, writers: Any, cli: Any
+) -> None:
+    records = [{"step": i, "data": {"actor/entropy": 2.0 ** -min(i, 9)}} for i in range(1, 21)]
+    log = writers.write_lines(tmp_path / "log" / "experiment.jsonl", records)
+    done = cli("import", log, "--from", "verl-file", "--out", tmp_path / "run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{tmp_path / 'run'}: 20 steps, from the verl-file dump {log}" in done.stdout
+    assert "not given: trajectories: the log has means of steps" in done.stdout
+    audit = cli("audit", log.parent, "--json", "-")
+    assert "not given: trajectories: the log has means of steps" in audit.stderr
+    (run,) = json.loads(audit.stdout)["runs"]
+    assert [alert["rule"] for alert in run["alerts"]] == ["entropy_collapse"]
+    gate = cli("gate", tmp_path / "run")
+    assert gate.returncode == 3, "no rule that is critical could be judged"
+
+
+def test_a_file_that_only_a_log_can_be_needs_no_flag(tmp_path: Path, cli: Any) -> None:
+    event = Event(step=3, summary=Summary(value=[Summary.Value(tag="train/kl", simple_value=0.5)]))
+    log = tmp_path / "events.out.tfevents.1.host"
+    with log.open("wb") as file:
+        RecordWriter(file).write(event.SerializeToString())
+    done = cli("import", log, "--out", tmp_path / "run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert open_run(tmp_path / "run").steps["kl_ref"].to_list() == [0.5]
+    (tmp_path / "notes.txt").write_text("no log")
+    refused = cli("import", tmp_path / "notes.txt", "--out", tmp_path / "other")
+    assert "what kind of file this is cannot be told" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -101,3 +136,25 @@ def test_follow_ends_with_ctrl_c_and_keeps_what_is_complete(tmp_path: Path, writ
     assert child.returncode == 0
     assert "24 rows in 3 steps" in out
     assert open_run(run).complete_steps() == [1, 2, 3]
+
+
+def test_how_far_an_import_is_shows_on_a_terminal_alone(
+    tmp_path: Path, writers: Any, cli: Any
+) -> None:
+    dump = writers.write_nemo(tmp_path / "dump", range(1, 4))
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mmhealth", "import", dump, "--out", tmp_path / "run"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # a terminal that nobody holds any more
+        while part := os.read(ours, 1 << 12):
+            shown += part
+    os.close(ours)
+    child.communicate(timeout=60)
+    assert child.returncode == 0
+    size = sum(path.stat().st_size for path in dump.iterdir())
+    assert f"{size / 1000:.1f}/{size / 1000:.1f} kB".encode() in shown
+    assert b"24 rows" in shown
+    assert cli("import", dump, "--out", tmp_path / "other").stderr == ""

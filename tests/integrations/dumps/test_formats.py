@@ -41,7 +41,8 @@ def dump_of(kind: str, writers: Any, folder: Path, steps: range = range(1, 6)) -
 
 
 def test_every_format_is_tested() -> None:
-    assert {name for name, _ in GIVEN.values()} == {known.name for known in FORMATS}
+    of_trajectories = {known.name for known in FORMATS if not known.scalars}
+    assert {name for name, _ in GIVEN.values()} == of_trajectories
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -354,3 +355,17 @@ def test_what_is_no_dump_is_said(tmp_path: Path) -> None:
         import_dump(tmp_path, tmp_path / "run", format="verl")
     with pytest.raises(ImportDataError, match="'vrl' is no format of a dump; known: nemo-rl"):
         import_dump(tmp_path, tmp_path / "run", format="vrl")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_progress_is_told_after_each_step_and_reaches_the_end(
+    tmp_path: Path, writers: Any, kind: str
+) -> None:
+    dump = dump_of(kind, writers, tmp_path / "dump")
+    told: list[tuple[int, int, int]] = []
+    done = import_dump(dump, tmp_path / "run", progress=lambda *now: told.append(now))
+    assert len(told) == done.steps
+    assert told == sorted(told)
+    read, total, rows = told[-1]
+    assert (read, rows) == (total, done.rows)
+    assert total > 0

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 import pyarrow as pa
 
+from mmhealth.runlog.pieces import DamagedSegmentError, Piece, Segment
 from mmhealth.runlog.scan import Key, Place
-from mmhealth.runlog.segment import DamagedSegmentError, Piece, Segment
 
 CACHE_BYTES = 128 << 20
 """Decoded rows of sealed segments that a table keeps at hand."""
@@ -50,7 +50,8 @@ class Batches:
     def read(self, key: Key, columns: Collection[str] | None = None) -> pa.Table | None:
         """A batch, or those of its columns that are asked for and there.
 
-        None where the file that held it is gone or damaged by now: its batches are forgotten.
+        None where the file that held it is damaged by now: its batches are forgotten. Raises
+        FileNotFoundError where it is gone: it may have become part of a bigger one.
         """
         place = self._places[key]
         if isinstance(place, pa.Table):
@@ -58,11 +59,21 @@ class Batches:
         names = None if columns is None else tuple(_there(place.schema, columns))
         try:
             parts = [self._group(place.segment, group, names) for group in place.groups]
-        except (DamagedSegmentError, OSError) as error:
-            self._forget(place.segment, error)
+        except DamagedSegmentError as error:
+            self.forget(key, str(error))
             return None
         first = parts[0] if len(parts) == 1 else pa.concat_tables(parts)
         return first.slice(place.offset, place.num_rows)
+
+    def forget(self, key: Key, reason: str) -> None:
+        """The sealed segment that holds this batch cannot be read: forget all it holds."""
+        place = self._places[key]
+        assert isinstance(place, Piece)
+        self.lost[place.segment.path.name] = reason
+        held = [k for k, p in self._places.items() if isinstance(p, Piece)]
+        for each in held:
+            if self._places[each].segment is place.segment:
+                del self._places[each]
 
     def _group(self, segment: Segment, group: int, columns: tuple[str, ...] | None) -> pa.Table:
         name = segment.path.name, group, columns
@@ -75,13 +86,6 @@ class Batches:
         while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
             self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return table
-
-    def _forget(self, segment: Segment, error: Exception) -> None:
-        reason = str(error) if isinstance(error, DamagedSegmentError) else f"is gone: {error}"
-        self.lost[segment.path.name] = reason
-        held = (k for k, p in self._places.items() if isinstance(p, Piece))
-        for key in [k for k in held if self._places[k].segment is segment]:
-            del self._places[key]
 
 
 def _there(schema: pa.Schema, columns: Collection[str]) -> Sequence[str]:

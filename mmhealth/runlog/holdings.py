@@ -30,27 +30,24 @@ class Holdings:
         """Writers' files that cannot be read, with the reason."""
         self.changed: set[StepKey] = set()
         """Steps whose data changed since somebody cleared this."""
+        self._found_between = False
         self._owners: dict[tuple[str, Key], StepKey] = {}
         self._late: dict[int, list[tuple[Key, pl.DataFrame]]] = {}
 
     def refresh(self) -> bool:
         """Read what is new; say whether there was anything. Commits come first: what they speak
         of was written before them."""
-        new = self._read_writers()
+        new = self._read_writers() or self._found_between
+        self._found_between = False
         for table in ("steps", *(name for name in TABLES if name != "steps")):
-            for key, place in self.scans[table].poll():
-                known = key in self.batches[table]
-                self.batches[table].put(key, place)
-                if not known:
-                    new = True
-                    self._take_in(table, key)
+            new |= self._look(table)
         return new
 
     def frame(self, table: str) -> pl.DataFrame:
         """All rows of a table, committed or not, in order of attempt, rank and number."""
-        held = self.batches[table]
-        keys = sorted(held, key=_age)
-        return to_frame((r, k.writer) for k in keys if (r := held.read(k)) is not None)
+        keys = sorted(self.batches[table], key=_age)
+        found = ((key, self._read(table, key)) for key in keys)
+        return to_frame((rows, key.writer) for key, rows in found if rows is not None)
 
     def late_frame(self, step: int) -> pl.DataFrame:
         """Amendments of a step, in order of attempt, rank and number."""
@@ -76,9 +73,7 @@ class Holdings:
     ) -> pa.Table | None:
         """The rows that a commit speaks of; None where it speaks of none, or they are not there."""
         batch = commit.key(table)
-        if batch is None or batch not in self.batches[table]:
-            return None
-        return self.batches[table].read(batch, columns)
+        return None if batch is None else self._read(table, batch, columns)
 
     def is_complete(self, key: StepKey) -> bool:
         """Whether all expected ranks have committed a step, and all their rows are there."""
@@ -91,7 +86,7 @@ class Holdings:
 
     def _take_in(self, table: str, key: Key) -> None:
         if table == "steps":
-            for row in self._whole(table, key).to_pylist():
+            for row in _records(self._read(table, key)):
                 commit = Commit(key.writer, row["step"], row)
                 step = self.commits.add(commit)
                 self.changed.add(step)
@@ -102,7 +97,10 @@ class Holdings:
             if step_key := self._owners.get((table, key)):
                 self.changed.add(step_key)
         elif table == "amendments":
-            frame = to_frame([(self._whole(table, key), key.writer)])
+            rows = self._read(table, key)
+            if rows is None:
+                return
+            frame = to_frame([(rows, key.writer)])
             late = {
                 step: part for (step,), part in frame.partition_by("step", as_dict=True).items()
             }
@@ -110,9 +108,31 @@ class Holdings:
                 self._late.setdefault(step, []).append((key, part))
             self.changed |= {step for step in self.commits.by_step if step.step in late}
 
-    def _whole(self, table: str, key: Key) -> pa.Table:
-        rows = self.batches[table].read(key)
-        return pa.table({}) if rows is None else rows
+    def _look(self, table: str) -> bool:
+        """Find what is new in a table, and what has moved; say whether anything is new."""
+        new = False
+        for key, place in self.scans[table].poll():
+            known = key in self.batches[table]
+            self.batches[table].put(key, place)
+            if not known:
+                new = True
+                self._take_in(table, key)
+        return new
+
+    def _read(
+        self, table: str, key: Key, columns: Collection[str] | None = None
+    ) -> pa.Table | None:
+        """A batch; None where it is not there. A segment that is gone is looked for in others."""
+        held = self.batches[table]
+        for _ in range(3):
+            if key not in held:
+                return None
+            try:
+                return held.read(key, columns)
+            except FileNotFoundError:
+                self._found_between |= self._look(table)
+        held.forget(key, "is gone")
+        return None
 
     def _read_writers(self) -> bool:
         new = False
@@ -133,6 +153,10 @@ class Holdings:
                 if start is not None:
                     self.commits.declare_start(writer.attempt, start)
         return new
+
+
+def _records(rows: pa.Table | None) -> list[dict[str, Any]]:
+    return [] if rows is None else list(rows.to_pylist())
 
 
 def _age(key: Key) -> tuple[int, int, int]:

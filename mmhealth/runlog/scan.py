@@ -15,8 +15,8 @@ from mmhealth.runlog.layout import (
     list_folder,
     parse_segment,
 )
+from mmhealth.runlog.pieces import DamagedSegmentError, Piece, find_batches
 from mmhealth.runlog.seal import is_being_written
-from mmhealth.runlog.segment import DamagedSegmentError, Piece, find_batches
 from mmhealth.runlog.tail import TailPosition, read_tail
 
 Place: TypeAlias = pa.Table | Piece

@@ -62,6 +62,7 @@ COMMANDS = {
         "--pace", "--seed", "--steps", "--port", "--dir", "--browser", "--no-browser",
         "--exit-when-done",
     },
+    "compact": {"RUN", "--target-mb"},
     "compare": {"RUN", "--fleet", "--last", "--json", "--policy"},
     "export": {"RUN", "--to", "--serve", "--follow", "--poll", "--policy"},
     "gate": {"RUN", "--policy", "--format", "--baseline", "--tolerance", "--last"},

@@ -223,6 +223,25 @@ def seal(run: RunPath) -> None:
     typer.echo(f"{run}: sealed {len(sealed)} open segment{'' if len(sealed) == 1 else 's'}")
 
 
+@app.command(rich_help_panel=_DATA)
+def compact(
+    run: RunPath,
+    target_mb: Annotated[
+        int, typer.Option(min=1, help="Size from which on a segment is big enough, in megabytes.")
+    ] = 256,
+) -> None:
+    """Merge many small segments into few big ones. Safe while a run is written and read."""
+    from mmhealth.runlog import compact as merge
+    from mmhealth.runlog import open_run, seal_orphans
+
+    open_run(run)
+    seal_orphans(run)
+    done = merge(run, target_bytes=target_mb << 20)
+    typer.echo(f"{run}: {done.merged} segments became {done.written}")
+    for file, reason in sorted(done.left.items()):
+        typer.echo(f"left as it is: {file}: {reason}")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Ends in SystemExit: 2 for wrong usage, 3 for data that cannot be used."""
     try:

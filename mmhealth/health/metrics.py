@@ -132,6 +132,8 @@ def step_metrics(data: StepData, loss_ratio: str, demanded: Collection[Demand] =
 
 
 def _by_source(data: StepData) -> list[dict[str, Any]]:
+    if "source" not in data.trajectories.columns:
+        return []
     about = {"step": data.step, "attempt": data.attempt}
     found = second_moments(data, "source").frame.rename({"slice": "source"})
     return [about | row for row in found.to_dicts()]

@@ -92,7 +92,10 @@ def with_role(frame: pl.DataFrame, roles: tuple[str, ...]) -> pl.DataFrame:
     """The rows of these roles; a row without one was used."""
     if frame.is_empty():
         return frame
-    return frame.filter(pl.col("role").fill_null("used").is_in(roles))
+    role = frame["role"]
+    if role.has_nulls() or role.min() != role.max():
+        return frame.filter(role.fill_null("used").is_in(roles))
+    return frame if role[0] in roles else frame.clear()
 
 
 def last_update(updates: pl.DataFrame) -> pl.DataFrame:
@@ -104,7 +107,7 @@ def last_update(updates: pl.DataFrame) -> pl.DataFrame:
     if updates.is_empty():
         return updates
     number = pl.col("update").fill_null(0)
-    if updates["update"].n_unique() > 1:
+    if updates["update"].min() != updates["update"].max() or updates["update"].has_nulls():
         updates = updates.filter(number == number.max().over("rank", "trajectory_id"))
     if count_trajectories(updates) == len(updates):
         return updates
@@ -119,8 +122,18 @@ def count_trajectories(frame: pl.DataFrame) -> int:
     ids = frame.select("rank", "trajectory_id")
     if nulls := ids["trajectory_id"].null_count():
         ids = ids.drop_nulls()
-    one_rank = ids["rank"].n_unique() == 1
-    return nulls + (ids["trajectory_id"].n_unique() if one_rank else ids.n_unique())
+    if ids["rank"].min() != ids["rank"].max():
+        return nulls + ids.n_unique()
+    one_rank = ids["trajectory_id"]
+    return nulls + (len(one_rank) if _ascend(one_rank) else one_rank.n_unique())
+
+
+def _ascend(ids: pl.Series) -> bool:
+    """Whether these are whole numbers, each above the one before: all different, told at once."""
+    if not ids.dtype.is_integer() or ids.has_nulls():
+        return False
+    numbers = ids.to_numpy()
+    return bool((numbers[1:] > numbers[:-1]).all())
 
 
 def same_ids(left: pl.DataFrame, right: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -140,7 +153,8 @@ def look_up(rows: pl.DataFrame, trajectories: pl.DataFrame, column: str) -> pl.S
     keys = ["rank", "trajectory_id"]
     left, right = same_ids(rows.select(keys), trajectories.select(*keys, column))
     ids = right["trajectory_id"]
-    if left.equals(right.select(keys)) and ids.n_unique() == len(ids) and not ids.null_count():
+    same = left.equals(right.select(keys)) and not ids.has_nulls()
+    if same and (_ascend(ids) or ids.n_unique() == len(ids)):
         return right[column]
     right = right.unique(keys, keep="last", maintain_order=True)
     return left.join(right, on=keys, how="left", maintain_order="left")[column]

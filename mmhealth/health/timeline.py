@@ -135,8 +135,9 @@ class Timeline:
         That is a step, or with the step `ENTRY` the start of an attempt.
         """
         tail = self.run.tail()
-        changed = [LivedStep(data.attempt, data.step) for data in tail.steps]
-        for key, data in zip(changed, tail.steps, strict=True):
+        changed = []
+        for data in tail:
+            changed.append(key := LivedStep(data.attempt, data.step))
             if key not in self._measured:
                 insort(self._order, key)
             self._measured[key] = step_metrics(data, self.run.loss_ratio, self.demanded)

@@ -2,6 +2,7 @@
 
 from mmhealth.runlog.alive import recording_attempts
 from mmhealth.runlog.attempt import new_attempt
+from mmhealth.runlog.compaction import Compaction, compact
 from mmhealth.runlog.recorder import Recorder
 from mmhealth.runlog.run import Run, Tail, open_run
 from mmhealth.runlog.seal import seal_orphans
@@ -10,12 +11,14 @@ from mmhealth.runlog.step import StepRecord
 from mmhealth.runlog.stepdata import StepData
 
 __all__ = [
+    "Compaction",
     "Recorder",
     "Run",
     "RunStatus",
     "StepData",
     "StepRecord",
     "Tail",
+    "compact",
     "new_attempt",
     "open_run",
     "recording_attempts",

@@ -1,16 +1,18 @@
-"""Everything that has been read of a run directory so far."""
+"""Everything that has been found in a run directory so far, and where it is."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
+from mmhealth.runlog.batches import Batches
 from mmhealth.runlog.commits import Commit, Commits, StepKey
 from mmhealth.runlog.layout import Writer, list_writers, writer_path
 from mmhealth.runlog.scan import Key, TableScan
-from mmhealth.runlog.stepdata import stack, to_frame, with_writer
+from mmhealth.runlog.stepdata import stack, to_frame
 from mmhealth.schema import TABLES
 
 
@@ -20,7 +22,7 @@ class Holdings:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.scans = {table: TableScan(path / table) for table in TABLES}
-        self.batches: dict[str, dict[Key, pa.Table]] = {table: {} for table in TABLES}
+        self.batches = {table: Batches() for table in TABLES}
         self.commits = Commits()
         self.writers: dict[Writer, dict[str, Any]] = {}
         """Content of each writer's own file."""
@@ -28,42 +30,63 @@ class Holdings:
         """Writers' files that cannot be read, with the reason."""
         self.changed: set[StepKey] = set()
         """Steps whose data changed since somebody cleared this."""
+        self._found_between = False
         self._owners: dict[tuple[str, Key], StepKey] = {}
         self._late: dict[int, list[tuple[Key, pl.DataFrame]]] = {}
 
     def refresh(self) -> bool:
         """Read what is new; say whether there was anything. Commits come first: what they speak
         of was written before them."""
-        new = self._read_writers()
+        new = self._read_writers() or self._found_between
+        self._found_between = False
         for table in ("steps", *(name for name in TABLES if name != "steps")):
-            for key, rows in self.scans[table].poll():
-                new = True
-                self.batches[table][key] = rows
-                self._take_in(table, key, rows)
+            new |= self._look(table)
         return new
 
     def frame(self, table: str) -> pl.DataFrame:
         """All rows of a table, committed or not, in order of attempt, rank and number."""
-        batches = sorted(self.batches[table].items(), key=_age)
-        return to_frame([with_writer(rows, key.writer) for key, rows in batches])
+        keys = sorted(self.batches[table], key=_age)
+        found = ((key, self._read(table, key)) for key in keys)
+        return to_frame((rows, key.writer) for key, rows in found if rows is not None)
 
     def late_frame(self, step: int) -> pl.DataFrame:
         """Amendments of a step, in order of attempt, rank and number."""
-        return stack([rows for _, rows in sorted(self._late.get(step, ()), key=_age)])
+        return stack(
+            [rows for _, rows in sorted(self._late.get(step, ()), key=lambda item: _age(item[0]))]
+        )
 
-    def committed_frame(self, table: str, keys: list[StepKey]) -> pl.DataFrame:
-        """Rows of these steps, in order of step, rank, and as logged."""
-        parts = [
-            with_writer(self.batches[table][batch], commit.writer)
-            for key in keys
-            for _, commit in sorted(self.commits.by_step[key].items())
-            if (batch := commit.key(table)) in self.batches[table] and batch is not None
-        ]
-        return to_frame(parts)
+    def committed_frame(
+        self, table: str, keys: list[StepKey], columns: Collection[str] | None = None
+    ) -> pl.DataFrame:
+        """Rows of these steps, in order of step, rank, and as logged; all columns or those named.
 
-    def _take_in(self, table: str, key: Key, rows: pa.Table) -> None:
+        The columns ``rank`` and ``attempt`` are always there.
+        """
+        commits = (
+            commit for key in keys for _, commit in sorted(self.commits.by_step[key].items())
+        )
+        found = ((commit, self.rows_of(table, commit, columns)) for commit in commits)
+        return to_frame((rows, c.writer) for c, rows in found if rows is not None)
+
+    def rows_of(
+        self, table: str, commit: Commit, columns: Collection[str] | None = None
+    ) -> pa.Table | None:
+        """The rows that a commit speaks of; None where it speaks of none, or they are not there."""
+        batch = commit.key(table)
+        return None if batch is None else self._read(table, batch, columns)
+
+    def is_complete(self, key: StepKey) -> bool:
+        """Whether all expected ranks have committed a step, and all their rows are there."""
+        commits = self.commits.by_step[key]
+        return len(commits) >= self.commits.ranks_expected(key) and all(
+            batch is None or batch in self.batches[table]
+            for table in ("trajectories", "updates")
+            for batch in (commit.key(table) for commit in commits.values())
+        )
+
+    def _take_in(self, table: str, key: Key) -> None:
         if table == "steps":
-            for row in rows.to_pylist():
+            for row in _records(self._read(table, key)):
                 commit = Commit(key.writer, row["step"], row)
                 step = self.commits.add(commit)
                 self.changed.add(step)
@@ -74,13 +97,42 @@ class Holdings:
             if step_key := self._owners.get((table, key)):
                 self.changed.add(step_key)
         elif table == "amendments":
-            frame = to_frame([with_writer(rows, key.writer)])
+            rows = self._read(table, key)
+            if rows is None:
+                return
+            frame = to_frame([(rows, key.writer)])
             late = {
                 step: part for (step,), part in frame.partition_by("step", as_dict=True).items()
             }
             for step, part in late.items():
                 self._late.setdefault(step, []).append((key, part))
             self.changed |= {step for step in self.commits.by_step if step.step in late}
+
+    def _look(self, table: str) -> bool:
+        """Find what is new in a table, and what has moved; say whether anything is new."""
+        new = False
+        for key, place in self.scans[table].poll():
+            known = key in self.batches[table]
+            self.batches[table].put(key, place)
+            if not known:
+                new = True
+                self._take_in(table, key)
+        return new
+
+    def _read(
+        self, table: str, key: Key, columns: Collection[str] | None = None
+    ) -> pa.Table | None:
+        """A batch; None where it is not there. A segment that is gone is looked for in others."""
+        held = self.batches[table]
+        for _ in range(3):
+            if key not in held:
+                return None
+            try:
+                return held.read(key, columns)
+            except FileNotFoundError:
+                self._found_between |= self._look(table)
+        held.forget(key, "is gone")
+        return None
 
     def _read_writers(self) -> bool:
         new = False
@@ -103,7 +155,10 @@ class Holdings:
         return new
 
 
-def _age(item: tuple[Key, Any]) -> tuple[int, int, int]:
+def _records(rows: pa.Table | None) -> list[dict[str, Any]]:
+    return [] if rows is None else list(rows.to_pylist())
+
+
+def _age(key: Key) -> tuple[int, int, int]:
     """Order of what writers wrote: attempt, rank, number."""
-    key = item[0]
     return key.writer.attempt, key.writer.rank, key.seq

@@ -114,9 +114,16 @@ def unnamed_tail(path: Path) -> Path:
     return path.with_name(f".{path.name}")
 
 
-def list_unnamed_tails(run_dir: Path) -> list[Path]:
-    """All tails of a run that have no name yet."""
-    return [path for table in TABLES for path in (run_dir / table).glob(".*.open.arrows")]
+def unnamed_segment(folder: Path, writer: Writer, first: int) -> Path:
+    """Where a sealed segment is written, before it is whole and gets its name."""
+    unique = f"{os.getpid()}-{os.urandom(4).hex()}"
+    return folder / f".{writer.rank}-{writer.attempt}-{first:09d}-{unique}.parquet"
+
+
+def list_unnamed(run_dir: Path) -> list[Path]:
+    """All tails and segments of a run that have no name yet."""
+    names = (".*.open.arrows", ".*.parquet")
+    return [path for table in TABLES for name in names for path in (run_dir / table).glob(name)]
 
 
 def list_writers(run_dir: Path) -> list[Writer]:

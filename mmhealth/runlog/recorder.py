@@ -65,6 +65,8 @@ class Recorder:
         time_budget: seconds that a call may wait for the disk. After that it returns, the write
             goes on in the background, and the delay is counted.
         segment_bytes: size at which a tail is sealed as Parquet, in the background.
+        compact_segments: merge this rank's sealed segments of a table in the background whenever
+            this many small ones lie side by side; None never does (`mmhealth compact` can).
         strict: raise RecordError instead of counting.
     """
 
@@ -83,6 +85,7 @@ class Recorder:
         durability: Literal["process", "fsync"] = "process",
         time_budget: float = 1.0,
         segment_bytes: int = 32 << 20,
+        compact_segments: int | None = None,
         strict: bool = False,
     ) -> None:
         rank = whole_number("rank", rank)
@@ -92,6 +95,8 @@ class Recorder:
         attempt = None if attempt is None else whole_number("attempt", attempt)
         start_step = None if start_step is None else whole_number("start_step", start_step)
         time_budget = seconds("time_budget", time_budget)
+        if compact_segments is not None:
+            compact_segments = whole_number("compact_segments", compact_segments, least=2)
         one_of("loss_ratio", loss_ratio, LOSS_RATIOS)
         one_of("durability", durability, ("process", "fsync"))
         self.run_dir = Path(run_dir).absolute()
@@ -125,6 +130,7 @@ class Recorder:
                 losses=self._losses,
                 fsync=durability == "fsync",
                 segment_bytes=segment_bytes,
+                compact_segments=compact_segments,
             )
             run_writer.in_background(
                 lambda: _seal_older(self.run_dir, rank, writer.attempt, self._losses)

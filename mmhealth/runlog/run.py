@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +26,20 @@ from mmhealth.schema import SCHEMA_VERSION, TABLES
 class Tail:
     """What changed since the last look."""
 
-    steps: list[StepData]
+    keys: list[StepKey]
     """Steps that can be judged and are new or changed, as (attempt, step) lived them."""
     starts: dict[int, int]
     """Start step of each attempt: where it hides older rows."""
+    build: Callable[[StepKey], StepData]
+
+    def __iter__(self) -> Iterator[StepData]:
+        """The steps, read one after the other: no more than one need be held in memory."""
+        return map(self.build, self.keys)
+
+    @property
+    def steps(self) -> list[StepData]:
+        """All of them at once."""
+        return list(self)
 
 
 def open_run(path: str | os.PathLike[str]) -> "Run":
@@ -84,22 +95,17 @@ class Run:
         return new
 
     def tail(self) -> Tail:
-        """Refresh, and return every step that is new or changed since the last call.
+        """Refresh, and tell every step that is new or changed since the last call.
 
         A step is returned when it is complete, or when the run has gone on for `PARTIAL_AFTER`
         steps without it; and again whenever its data change.
         """
         self.refresh()
-        ready = []
-        for key in sorted(self._held.changed | self._undecided):
-            data = self._build(key)
-            if self._is_due(data):
-                ready.append(data)
-                self._undecided.discard(key)
-            else:
-                self._undecided.add(key)
+        changed = self._held.changed | self._undecided
+        ready = sorted(key for key in changed if self._is_due(key))
+        self._undecided = changed.difference(ready)
         self._held.changed.clear()
-        return Tail(ready, self._held.commits.starts)
+        return Tail(ready, self._held.commits.starts, self._build)
 
     def step_data(self, step: int) -> StepData | None:
         """Everything about one visible step; None when there is none."""
@@ -127,9 +133,9 @@ class Run:
         A step that a later attempt hides was lived too; one that `tail` holds back is not there.
         """
         for key in sorted(self._held.commits.by_step):
-            batches = [commit.key("updates") for commit in self._held.commits.by_step[key].values()]
-            rows = [self._held.batches["updates"].get(batch) for batch in batches if batch]
-            if any(_has_values(table, column) for table in rows) and self._is_due(self._build(key)):
+            commits = self._held.commits.by_step[key].values()
+            rows = (self._held.rows_of("updates", commit, [column]) for commit in commits)
+            if any(_has_values(table, column) for table in rows) and self._is_due(key):
                 return key.attempt, key.step
         return None
 
@@ -182,13 +188,13 @@ class Run:
         return build_step(
             key,
             self._held.commits.by_step[key],
-            self._held.batches,
+            self._held.rows_of,
             owned(self._held.late_frame(key.step), self._held.commits),
             ranks_expected=self._held.commits.ranks_expected(key),
         )
 
-    def _is_due(self, data: StepData) -> bool:
-        return data.complete or self._held.commits.is_overdue(StepKey(data.attempt, data.step))
+    def _is_due(self, key: StepKey) -> bool:
+        return self._held.is_complete(key) or self._held.commits.is_overdue(key)
 
     def _committed(self, table: str) -> pl.DataFrame:
         return self._held.committed_frame(table, self._held.commits.visible())

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -14,9 +15,12 @@ from mmhealth.runlog.layout import (
     list_folder,
     parse_segment,
 )
+from mmhealth.runlog.pieces import DamagedSegmentError, Piece, find_batches
 from mmhealth.runlog.seal import is_being_written
-from mmhealth.runlog.segment import DamagedSegmentError, read_segment
 from mmhealth.runlog.tail import TailPosition, read_tail
+
+Place: TypeAlias = pa.Table | Piece
+"""Where the rows of a batch are: read from a tail, or in a sealed segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,12 @@ class TableScan:
     _files: set[str] = field(default_factory=set)
     _positions: dict[str, TailPosition] = field(default_factory=dict)
 
-    def poll(self) -> list[tuple[Key, pa.Table]]:
-        """Batches that were not there at the last poll, each exactly once.
+    def poll(self) -> list[tuple[Key, Place]]:
+        """Batches that were not there at the last poll, or are in another place since.
 
         A tail may be sealed between listing and opening it: then the folder is listed again.
         """
-        new: list[tuple[Key, pa.Table]] = []
+        new: list[tuple[Key, Place]] = []
         for _ in range(10):
             paths = [path for path in list_folder(self.folder) if is_segment_like(path)]
             if self._read(paths, new):
@@ -74,7 +78,7 @@ class TableScan:
         ends = ((file, size) for file, size in self.unfinished.items() if size)
         return {file: size for file, size in ends if not is_being_written(self.folder / file)}
 
-    def _read(self, paths: list[Path], new: list[tuple[Key, pa.Table]]) -> bool:
+    def _read(self, paths: list[Path], new: list[tuple[Key, Place]]) -> bool:
         present = {path.name for path in paths}
         for gone in set(self._positions) - present:
             self._positions.pop(gone)
@@ -95,25 +99,21 @@ class TableScan:
                 self.quarantined[path.name] = f"cannot be read: {error.strerror or error}"
         return True
 
-    def _read_sealed(self, name: Sealed, new: list[tuple[Key, pa.Table]]) -> None:
+    def _read_sealed(self, name: Sealed, new: list[tuple[Key, Place]]) -> None:
         if name.path.name in self._files:
             return
-        covered = (Key(name.writer, seq) for seq in range(name.first, name.last + 1))
-        if not all(key in self.keys for key in covered):
-            try:
-                batches = read_segment(name)
-            except DamagedSegmentError as error:
-                self.quarantined[name.path.name] = str(error)
-                self._files.add(name.path.name)
-                return
-            self._take(name.writer, batches, new)
+        try:
+            self._take(name.writer, find_batches(name), new)
+        except DamagedSegmentError as error:
+            self.quarantined[name.path.name] = str(error)
         self._files.add(name.path.name)
 
-    def _read_tail(self, name: OpenTail, new: list[tuple[Key, pa.Table]]) -> None:
+    def _read_tail(self, name: OpenTail, new: list[tuple[Key, Place]]) -> None:
         file = name.path.name
         read = read_tail(name.path, self._positions.setdefault(file, TailPosition()))
         batches = ((seq, pa.Table.from_batches([batch])) for seq, batch in read.batches)
-        self._take(name.writer, batches, new)
+        unread = (item for item in batches if Key(name.writer, item[0]) not in self.keys)
+        self._take(name.writer, unread, new)
         self.unfinished[file] = read.unfinished
         if read.damaged:
             self.quarantined[file] = "; ".join(read.damaged)
@@ -121,14 +121,13 @@ class TableScan:
     def _take(
         self,
         writer: Writer,
-        batches: Iterable[tuple[int, pa.Table]],
-        new: list[tuple[Key, pa.Table]],
+        batches: Iterable[tuple[int, Place]],
+        new: list[tuple[Key, Place]],
     ) -> None:
-        for seq, rows in batches:
+        for seq, place in batches:
             key = Key(writer, seq)
-            if key not in self.keys:
-                self.keys.add(key)
-                new.append((key, rows))
+            self.keys.add(key)
+            new.append((key, place))
 
 
 def _reason_for_name(path: Path) -> str:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from mmhealth.runlog.layout import OpenTail, list_tails, list_unnamed_tails
+from mmhealth.runlog.layout import OpenTail, list_tails, list_unnamed
 from mmhealth.runlog.lock import open_to_lock, try_lock
 from mmhealth.runlog.segment import seal_tail
 
@@ -14,11 +14,10 @@ def seal_orphans(run_dir: Path, wanted: Callable[[OpenTail], bool] = lambda _: T
 
     Returns the tails that were sealed. A tail that is being written is left alone: its writer holds
     a lock on it, which ends with the process, however it dies. Where the file system knows no locks
-    nothing is sealed: nobody can tell the living from the dead. Tails whose writer died before it
-    could name them hold no rows and are removed.
+    nothing is sealed: nobody can tell the living from the dead. What a writer that died had not yet
+    named, tails without rows and halves of segments, is removed.
     """
-    for path in list_unnamed_tails(run_dir):
-        _remove_if_dead(path)
+    remove_unfinished(run_dir)
     sealed = []
     for tail in list_tails(run_dir):
         if not wanted(tail):
@@ -36,8 +35,14 @@ def seal_orphans(run_dir: Path, wanted: Callable[[OpenTail], bool] = lambda _: T
     return sealed
 
 
+def remove_unfinished(run_dir: Path) -> None:
+    """Remove the files that dead processes had begun and not named."""
+    for path in list_unnamed(run_dir):
+        _remove_if_dead(path)
+
+
 def _remove_if_dead(path: Path) -> None:
-    """Remove an unnamed tail; one that is empty may not have been locked yet and is left."""
+    """Remove an unnamed file; one that is empty may not have been locked yet and is left."""
     try:
         descriptor = open_to_lock(path)
     except FileNotFoundError:

@@ -1,9 +1,9 @@
-"""Sealed segments: immutable Parquet files with verified content."""
+"""Sealed segments: immutable Parquet files, written whole or not at all."""
 
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,80 +12,92 @@ import pyarrow.parquet as pq
 from mmhealth.runlog.layout import (
     DAMAGED_SUFFIX,
     OpenTail,
-    Sealed,
     Writer,
     parse_segment,
     sealed_path,
     sync,
+    unnamed_segment,
 )
+from mmhealth.runlog.lock import try_lock
 from mmhealth.runlog.tail import TailPosition, read_tail
 
-_METADATA_KEY = b"mmhealth"
-
-
-class DamagedSegmentError(Exception):
-    """What a file holds is not what was once written to it. Caught by the scanner, never public."""
+METADATA_KEY = b"mmhealth"
+_CHUNK_BYTES = 1 << 20
+_GROUP_ROWS = 1 << 15
+"""Rows from which on a row group ends with the batch: what a reader decodes at once."""
 
 
 def write_segment(
-    folder: Path, writer: Writer, batches: Sequence[tuple[int, pa.RecordBatch]]
+    folder: Path,
+    writer: Writer,
+    batches: Sequence[tuple[int, int]],
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
 ) -> Path:
-    """Write batches (in order of their numbers) as one sealed segment, whole or not at all.
+    """Write batches as one sealed segment, whole or not at all; doing it twice is harmless.
 
-    Page checksums are on, the file is fsynced, then renamed into place. Doing it twice is harmless.
+    ``batches`` are their numbers, ascending, and how many rows each has; ``tables`` hold these rows
+    in order, cut wherever it is convenient. Page checksums are on, the file is fsynced, then
+    renamed into place; it is locked until then, so that what a kill leaves is told from what grows.
     """
-    table = pa.Table.from_batches([batch for _, batch in batches])
-    rows = [[seq, batch.num_rows] for seq, batch in batches]
-    metadata = {_METADATA_KEY: json.dumps({"batches": rows}).encode()}
-    table = table.replace_schema_metadata(metadata)
-    real = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-    others = [name for name in table.column_names if name not in real]
     first, last = batches[0][0], batches[-1][0]
-    temporary = (
-        folder / f".{writer.rank}-{writer.attempt}-{first}.{os.getpid()}.{os.urandom(4).hex()}"
-    )
+    described = json.dumps({"batches": batches}).encode()
+    temporary = unnamed_segment(folder, writer, first)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        pq.write_table(
-            table,
-            str(temporary),
-            compression="zstd",
-            use_dictionary=others,
-            use_byte_stream_split=real,
-            write_page_checksum=True,
-        )
-        sync(temporary)
-        path = sealed_path(folder, writer, first, last, zlib.crc32(temporary.read_bytes()))
+        try_lock(descriptor)
+        _write(temporary, schema.with_metadata({METADATA_KEY: described}), batches, tables)
+        os.fsync(descriptor)
+        path = sealed_path(folder, writer, first, last, checksum_of(temporary)[0])
         temporary.rename(path)
     finally:
+        os.close(descriptor)
         temporary.unlink(missing_ok=True)
     sync(folder)
     return path
 
 
-def read_segment(name: Sealed) -> list[tuple[int, pa.Table]]:
-    """The batches of a sealed segment with their numbers. Raises DamagedSegmentError."""
-    # Arrow's own memory: a Python object freed by one of its threads while Python exits aborts.
-    with pa.OSFile(str(name.path)) as file:
-        content = file.read_buffer()
-    if not content.size:
-        raise DamagedSegmentError("the file is empty")
-    if zlib.crc32(content) != name.checksum:
-        raise DamagedSegmentError("checksum mismatch: the file is not what was written")
-    try:
-        with pq.ParquetFile(
-            pa.BufferReader(content), page_checksum_verification=True, pre_buffer=False
-        ) as parquet:
-            table = parquet.read()
-        described = json.loads(table.schema.metadata[_METADATA_KEY])["batches"]
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise DamagedSegmentError(f"cannot be decoded: {error}") from error
-    table = table.replace_schema_metadata(None)
-    batches = []
-    offset = 0
-    for seq, rows in described:
-        batches.append((int(seq), table.slice(offset, rows)))
-        offset += rows
-    return batches
+def checksum_of(path: Path) -> tuple[int, int]:
+    """CRC-32 and size in bytes of a whole file."""
+    checksum, size = 0, 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            checksum, size = zlib.crc32(chunk, checksum), size + len(chunk)
+    return checksum, size
+
+
+def _write(
+    path: Path, schema: pa.Schema, batches: Sequence[tuple[int, int]], tables: Iterable[pa.Table]
+) -> None:
+    real = [field.name for field in schema if pa.types.is_floating(field.type)]
+    with pq.ParquetWriter(
+        str(path),
+        schema,
+        compression="zstd",
+        use_dictionary=[name for name in schema.names if name not in real],
+        use_byte_stream_split=real,
+        write_page_checksum=True,
+    ) as parquet:
+        for group in _groups(schema, [rows for _, rows in batches], tables):
+            parquet.write_table(group, row_group_size=max(group.num_rows, 1))
+
+
+def _groups(
+    schema: pa.Schema, sizes: Sequence[int], tables: Iterable[pa.Table]
+) -> Iterator[pa.Table]:
+    """The rows in row groups: each ends with a batch, the first that fills it."""
+    source, held = iter(tables), list[pa.Table]()
+    there = wanted = 0
+    for number, size in enumerate(sizes, 1):
+        wanted += size
+        if wanted < _GROUP_ROWS and number < len(sizes):
+            continue
+        while there < wanted:
+            held.append(next(source).replace_schema_metadata(schema.metadata))
+            there += held[-1].num_rows
+        rows = pa.concat_tables(held) if held else schema.empty_table()
+        yield rows.slice(0, wanted)
+        held, there, wanted = [rows.slice(wanted)], there - wanted, 0
 
 
 def seal_tail(path: Path) -> Path | None:
@@ -102,7 +114,11 @@ def seal_tail(path: Path) -> Path | None:
     except FileNotFoundError:
         return None
     batches = sorted(read.batches, key=lambda batch: batch[0])
-    sealed = write_segment(path.parent, name.writer, batches) if batches else None
+    sealed = None
+    if batches:
+        numbers = [(seq, rows.num_rows) for seq, rows in batches]
+        tables = (pa.Table.from_batches([rows]) for _, rows in batches)
+        sealed = write_segment(path.parent, name.writer, numbers, batches[0][1].schema, tables)
     if read.damaged:
         path.replace(path.with_name(path.name + DAMAGED_SUFFIX))
     else:

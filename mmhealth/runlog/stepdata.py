@@ -1,5 +1,6 @@
 """All that one step holds, put together from its ranks."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 from mmhealth.estimators import merge_histograms
 from mmhealth.runlog.amendments import amend
 from mmhealth.runlog.commits import Commit, StepKey
+from mmhealth.runlog.layout import Writer
 from mmhealth.schema import STEPS
 
 Histogram = np.ndarray[Any, np.dtype[np.int64]]
@@ -43,7 +45,7 @@ class StepData:
 def build_step(
     key: StepKey,
     commits: dict[int, Commit],
-    batches: dict[str, dict[Any, pa.Table]],
+    rows_of: Callable[[str, Commit], pa.Table | None],
     amendments: pl.DataFrame,
     *,
     ranks_expected: int,
@@ -55,12 +57,10 @@ def build_step(
     for table in ("trajectories", "updates"):
         parts = []
         for commit in ordered:
-            batch_key = commit.key(table)
-            if batch_key is None:
-                continue
-            if batch_key in batches[table]:
-                parts.append(with_writer(batches[table][batch_key], commit.writer))
-            else:
+            rows = rows_of(table, commit)
+            if rows is not None:
+                parts.append((rows, commit.writer))
+            elif commit.key(table) is not None:
                 missing += commit.rows(table)
         frames[table] = to_frame(parts)
     nominal = [commit.row.get("nominal_batch") for commit in ordered]
@@ -82,19 +82,19 @@ def build_step(
     )
 
 
-def with_writer(batch: pa.Table, writer: Any) -> pa.Table:
-    """A batch with the columns ``rank`` and ``attempt``."""
-    for name, value in (("rank", writer.rank), ("attempt", writer.attempt)):
-        column = pa.array(np.full(batch.num_rows, value, np.int64))
-        batch = batch.append_column(name, column)
-    return batch
+def to_frame(parts: Iterable[tuple[pa.Table, Writer]]) -> pl.DataFrame:
+    """Batches one below the other, with the columns ``rank`` and ``attempt`` of who wrote each.
 
-
-def to_frame(parts: list[pa.Table]) -> pl.DataFrame:
-    """Batches one below the other; what one lacks is null, and types widen."""
-    return stack(
-        [frame for part in parts if isinstance(frame := pl.from_arrow(part), pl.DataFrame)]
-    )
+    What one lacks is null, and types widen.
+    """
+    frames = []
+    for rows, writer in parts:
+        frame = pl.from_arrow(rows)
+        assert isinstance(frame, pl.DataFrame)
+        rank, attempt = pl.lit(writer.rank, pl.Int64), pl.lit(writer.attempt, pl.Int64)
+        if frame.width:
+            frames.append(frame.with_columns(rank=rank, attempt=attempt))
+    return stack(frames)
 
 
 def stack(frames: list[pl.DataFrame]) -> pl.DataFrame:

@@ -21,7 +21,7 @@ def survey(held: Holdings) -> RunStatus:
     status.incomplete.sort(key=lambda item: item.step)
     for table in ("trajectories", "updates"):
         pending = [batch for batch in held.batches[table] if (table, batch) not in spoken_for]
-        status.rows_pending += sum(held.batches[table][batch].num_rows for batch in pending)
+        status.rows_pending += sum(held.batches[table].num_rows(batch) for batch in pending)
         tolerated = len({batch.writer for batch in pending}) + _writes_lost(status)
         status.batches_orphaned += max(0, len(pending) - tolerated)
     if visible := held.commits.visible():
@@ -29,7 +29,8 @@ def survey(held: Holdings) -> RunStatus:
         status.last_step = visible[-1].step
         status.last_commit = max((c.row.get("time") or 0.0 for c in last), default=None)
     for table, scan in held.scans.items():
-        for file, reason in sorted(scan.quarantined.items()):
+        unreadable = scan.quarantined | held.batches[table].lost
+        for file, reason in sorted(unreadable.items()):
             status.quarantined.append(Quarantined(f"{table}/{file}", reason))
         status.batches_missing += scan.missing(_announced(held, table))
         for file, size in sorted(scan.cut_off().items()):
@@ -84,7 +85,7 @@ def _unmatched_amendments(held: Holdings) -> int:
     """Late values for visible steps that fit no trajectory there."""
     late = by_step(held.frame("amendments"), held.commits)
     keys = [key for key in held.commits.visible() if key.step in late]
-    trajectories = held.committed_frame("trajectories", keys)
+    trajectories = held.committed_frame("trajectories", keys, AMENDED_KEYS)
     if not late or trajectories.is_empty():
         return sum(len(part) for part in late.values())
     rows = with_ids_like(pl.concat(late.values()), trajectories)

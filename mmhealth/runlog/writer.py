@@ -3,6 +3,7 @@
 Everything here runs on the recorder's background threads.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from mmhealth.runlog.background import Background
 from mmhealth.runlog.columns import unify
+from mmhealth.runlog.compaction import compact
 from mmhealth.runlog.layout import (
     RUN_FILE,
     WRITERS,
@@ -62,6 +64,7 @@ class RunWriter:
         losses: Losses,
         fsync: bool,
         segment_bytes: int,
+        compact_segments: int | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._writer = writer
@@ -70,6 +73,7 @@ class RunWriter:
         self._losses = losses
         self._fsync = fsync
         self._segment_bytes = segment_bytes
+        self._compact_segments = compact_segments
         self._tails: dict[str, TailWriter] = {}
         self._schemas: dict[str, pa.Schema] = {}
         self._counts = _Counts()
@@ -151,6 +155,16 @@ class RunWriter:
                 seal_tail(tail.path)
             except OSError as error:
                 self._losses.add("write", f"{tail.path.name} stays unsealed: {error}")
+                return
+            if self._compact_segments:
+                # Nothing is lost where it fails: the small segments stay, and the next one tries.
+                with contextlib.suppress(OSError):
+                    compact(
+                        self._run_dir,
+                        least=self._compact_segments,
+                        wanted=lambda name: name == self._writer,
+                        tables=[table],
+                    )
 
         self._sealer.submit(seal)
 

@@ -117,10 +117,10 @@ class _StepwiseRun(Run):
     def look(self) -> None:
         """Read what is new."""
         tail = super().tail()
-        for data in tail.steps:
-            self._attempt = max(self._attempt, data.attempt)
+        for key in tail.keys:
+            self._attempt = max(self._attempt, key.attempt)
             starts = {a: start for a, start in tail.starts.items() if a <= self._attempt}
-            self._waiting.append(Tail([data], starts))
+            self._waiting.append(Tail([key], starts, tail.build))
 
     @property
     def has_more(self) -> bool:
@@ -130,8 +130,8 @@ class _StepwiseRun(Run):
     @property
     def following(self) -> LivedStep:
         """The step that `tail` hands out next."""
-        [data] = self._waiting[0].steps
-        return LivedStep(data.attempt, data.step)
+        [key] = self._waiting[0].keys
+        return LivedStep(key.attempt, key.step)
 
     def stands(self, key: LivedStep) -> bool:
         """Whether no later attempt hides the step, as far as has been looked."""

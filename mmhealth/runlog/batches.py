@@ -1,0 +1,93 @@
+"""The rows of one table, batch by batch: in memory from an open tail, on disk once sealed."""
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Sequence
+
+import pyarrow as pa
+
+from mmhealth.runlog.pieces import DamagedSegmentError, Piece, Segment
+from mmhealth.runlog.scan import Key, Place
+
+CACHE_BYTES = 128 << 20
+"""Decoded rows of sealed segments that a table keeps at hand."""
+
+
+class Batches:
+    """Where each batch is; `read` brings it, and what was read last is kept for the next one.
+
+    Memory is bounded by `CACHE_BYTES` and the open tails, whatever the length of the run.
+    """
+
+    def __init__(self) -> None:
+        self.lost: dict[str, str] = {}
+        """Files that were whole when they were found and cannot be read any more, by name."""
+        self._places: dict[Key, Place] = {}
+        self._cache: OrderedDict[tuple[str, int, tuple[str, ...] | None], pa.Table] = OrderedDict()
+        self._cached_bytes = 0
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._places
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def put(self, key: Key, place: Place) -> None:
+        """A batch is here; where it was before is forgotten."""
+        self._places[key] = place
+
+    def num_rows(self, key: Key) -> int:
+        """How many rows a batch has."""
+        return int(self._places[key].num_rows)
+
+    def columns(self) -> list[str]:
+        """Columns that any batch has, in the order in which they are first met."""
+        schemas = {id(place.schema): place.schema for place in self._places.values()}
+        return list(dict.fromkeys(name for schema in schemas.values() for name in schema.names))
+
+    def read(self, key: Key, columns: Collection[str] | None = None) -> pa.Table | None:
+        """A batch, or those of its columns that are asked for and there.
+
+        None where the file that held it is damaged by now: its batches are forgotten. Raises
+        FileNotFoundError where it is gone: it may have become part of a bigger one.
+        """
+        place = self._places[key]
+        if isinstance(place, pa.Table):
+            return place if columns is None else place.select(_there(place.schema, columns))
+        names = None if columns is None else tuple(_there(place.schema, columns))
+        try:
+            parts = [self._group(place.segment, group, names) for group in place.groups]
+        except DamagedSegmentError as error:
+            self.forget(key, str(error))
+            return None
+        first = parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+        return first.slice(place.offset, place.num_rows)
+
+    def forget(self, key: Key, reason: str) -> None:
+        """The sealed segment that holds this batch cannot be read: forget all it holds."""
+        place = self._places[key]
+        assert isinstance(place, Piece)
+        self.lost[place.segment.path.name] = reason
+        held = [k for k, p in self._places.items() if isinstance(p, Piece)]
+        for each in held:
+            if self._places[each].segment is place.segment:
+                del self._places[each]
+
+    def _group(self, segment: Segment, group: int, columns: tuple[str, ...] | None) -> pa.Table:
+        name = segment.path.name, group, columns
+        if (table := self._cache.get(name)) is not None:
+            self._cache.move_to_end(name)
+            return table
+        table = segment.read_group(group, columns)
+        self._cache[name] = table
+        self._cached_bytes += table.nbytes
+        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        return table
+
+
+def _there(schema: pa.Schema, columns: Collection[str]) -> Sequence[str]:
+    wanted = set(columns)
+    return [name for name in schema.names if name in wanted]

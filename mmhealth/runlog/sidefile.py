@@ -48,9 +48,12 @@ class SideFile:
 
 
 @contextmanager
-def open_side_file(path: Path) -> Iterator[SideFile | None]:
-    """The file, made where missing; None when another process holds it. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def open_side_file(path: Path, mode: int = 0o644) -> Iterator[SideFile | None]:
+    """The file, made where missing with ``mode``; None when another process holds it.
+
+    Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
     try:
         yield None if try_lock(descriptor) is False else SideFile(path, descriptor)
     finally:

@@ -146,7 +146,7 @@ def test_a_tracker_that_cannot_be_reached_is_named(run: Any, unused_port: int) -
     env = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "no_proxy": "127.0.0.1"}
     command = [sys.executable, "-m", "mmhealth", "export", str(run(1))]
     done = subprocess.run(
-        [*command, "--to", f"mlflow=http://127.0.0.1:{unused_port}"],
+        [*command, "--to", f"mlflow=http://me:s3cret@127.0.0.1:{unused_port}"],
         env=os.environ | env,
         capture_output=True,
         text=True,
@@ -154,6 +154,39 @@ def test_a_tracker_that_cannot_be_reached_is_named(run: Any, unused_port: int) -
     )
     assert done.returncode == 3
     assert "mmhealth: mlflow: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("library", "env", "why"),
+    [
+        ("wandb", {"WANDB_MODE": "bogus"}, "input_value='bogus'"),
+        (
+            "trackio",
+            {"TRACKIO_SPACE_ID": "me/space", "HF_ENDPOINT": "{nobody}"},
+            "cannot be reached",
+        ),
+    ],
+)
+def test_settings_that_lead_nowhere_are_told_in_a_line(
+    library: str, env: dict[str, str], why: str, run: Any, tmp_path: Path, unused_port: int
+) -> None:
+    need(library)
+    nobody = f"http://127.0.0.1:{unused_port}"
+    own = {"HOME": str(tmp_path), "TRACKIO_DIR": str(tmp_path / "t"), "no_proxy": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mmhealth", "export", str(run(1)), "--to", library],
+        env=os.environ | own | {name: value.format(nobody=nobody) for name, value in env.items()},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    [told] = [line for line in done.stderr.splitlines() if line.startswith("mmhealth: ")]
+    assert told.startswith(f"mmhealth: {library}: ")
+    assert why in told
     assert "Traceback" not in done.stderr
 
 

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from mmhealth import Recorder, open_run
 from mmhealth.cli import main
 from mmhealth.errors import RunNotFoundError, TrackerError, TrackerTargetError
 from mmhealth.health import Monitor, build_timeline, judge_run
+from mmhealth.health.timeline import LivedStep
 from mmhealth.integrations.trackers import (
     HealthSteps,
     forward,
@@ -23,7 +26,9 @@ from mmhealth.integrations.trackers import (
     latest_health,
     parse_target,
 )
+from mmhealth.integrations.trackers.ledger import open_ledger
 from mmhealth.integrations.trackers.steps import SENT, VERDICTS
+from mmhealth.integrations.trackers.tracker import Target
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -199,6 +204,47 @@ def test_a_run_in_anothers_place_begins_anew(tmp_path: Path, record: Any, to: li
     (tmp_path / "run").rename(tmp_path / "old")
     assert forward(record(tmp_path / "run", [1.0] * 2), to)[0].steps == 2
     assert [step for step, _ in scalars(tmp_path / "tb")["mmhealth/n"]] == [0, 1]
+
+
+def test_an_export_begins_anew_where_its_folder_is_gone_or_another(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        assert forward(run, ["tensorboard=tb"])[0].steps == 8
+    assert forward(run, [f"tensorboard={tmp_path / 'a' / 'tb'}"])[0].steps == 0
+    shutil.rmtree(tmp_path / "a" / "tb")
+    assert forward(run, [f"tensorboard={tmp_path / 'a' / 'tb'}"])[0].steps == 8
+    for place in ("a", "b"):
+        shown = scalars(tmp_path / place / "tb")["mmhealth/n"]
+        assert [step for step, _ in shown] == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://me:s3cr%40t@host:5000/x", "http://***@host:5000/x"),
+        ("http://host:5000/x?token=s3cr%40t", "http://host:5000/x?***"),
+        ("postgresql://s3cr%40t@host/base", "postgresql://***@host/base"),
+        ("sqlite:////home/me@work/runs.db", "sqlite:////home/me@work/runs.db"),
+    ],
+)
+def test_no_password_of_a_target_is_written_or_told(address: str, shown: str, run: Path) -> None:
+    asked = Target("mlflow", address)
+    assert asked.name == f"mlflow={shown}"
+    assert "s3cr" not in repr(asked)
+    with pytest.raises(TrackerError) as told, asked.without_secrets():
+        raise TrackerError(f"mlflow: {address} cannot be reached") from OSError(address)
+    assert f"{shown} cannot be reached" in "".join(traceback.format_exception(told.value))
+    assert "s3cr" not in "".join(traceback.format_exception(told.value))
+    with open_ledger(run, "id", asked.name) as ledger:
+        ledger.begin(LivedStep(0, 0))
+    [file] = run.parent.glob("*.export-mlflow-*.json")
+    assert json.loads(file.read_text())["target"] == asked.name
+    assert "s3cr" not in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
 
 
 def test_two_exports_to_one_target_are_refused(run: Path, tmp_path: Path, to: list[str]) -> None:

@@ -94,8 +94,7 @@ def forwarding(
     on. At the end it waits up to ``patience`` seconds for what is still to be sent. To use none of
     the training's processor time run ``mmhealth export --follow`` beside it.
     """
-    for text in to:
-        parse_target(text)
+    names = [parse_target(text).name for text in to]
     Run(Path(run_dir))
     stop = threading.Event()
 
@@ -103,7 +102,7 @@ def forwarding(
         try:
             forward(run_dir, to, policy=policy, follow=True, poll=poll, stop=stop)
         except Exception as error:  # noqa: BLE001 - no fault of a tracker may reach the training
-            logger.warning("mmhealth sends no more to %s: %s", ", ".join(to), error)
+            logger.warning("mmhealth sends no more to %s: %s", ", ".join(names), error)
 
     thread = threading.Thread(target=work, name="mmhealth-export", daemon=True)
     thread.start()
@@ -136,6 +135,10 @@ class _Lane:
         """Send what is in line; it stays there when it cannot be sent. Raises TrackerError."""
         if not self._waiting:
             return
+        with self._target.without_secrets():
+            self._deliver()
+
+    def _deliver(self) -> None:
         tracker = self._tracker = self._tracker or self._open()
         while chunk := self._waiting[:_CHUNK]:
             self._ledger.begin(chunk[-1].key)
@@ -154,7 +157,8 @@ class _Lane:
         """Close the tracker; it is opened again when there is something to send."""
         tracker, self._tracker = self._tracker, None
         if tracker is not None:
-            tracker.close()
+            with self._target.without_secrets():
+                tracker.close()
 
     def _open(self) -> Tracker:
         tracker = self._target.open(self._run)
@@ -195,6 +199,8 @@ def _open_steps(
 @contextmanager
 def _open_lane(run: Run, target: Target) -> Iterator[_Lane]:
     with open_ledger(run.path, run.id, target.name) as ledger:
+        if ledger.sent is not None and target.gone:
+            ledger.forget()
         lane = _Lane(target, run, ledger)
         try:
             yield lane

@@ -27,6 +27,11 @@ class Ledger:
         self.sending = _step(earlier.get("sending")) if same else None
         """Last step of those whose arrival is in doubt; None where there is no doubt."""
 
+    def forget(self) -> None:
+        """Nothing that was sent is there any more."""
+        self.sent = self.sending = None
+        self._write()
+
     def begin(self, last: LivedStep) -> None:
         """The steps up to this one are about to be sent."""
         self.sending = last
@@ -45,6 +50,7 @@ class Ledger:
 def open_ledger(run_dir: Path, run_id: str, target: str) -> Iterator[Ledger]:
     """The ledger of a target; it is called ``RUN.export-KIND-HASH.json``.
 
+    ``target`` is what `Target.name` says, and holds no secrets; the file is its owner's alone.
     Raises TrackerError when another export holds it or when it cannot be written.
     """
     run_dir = Path(os.path.abspath(run_dir))  # noqa: PTH100 - normalises "..", keeps links
@@ -53,7 +59,7 @@ def open_ledger(run_dir: Path, run_id: str, target: str) -> Iterator[Ledger]:
     path = run_dir.with_name(f"{run_dir.name}.export-{kind}-{digest}.json")
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(open_side_file(path))
+            file = stack.enter_context(open_side_file(path, mode=0o600))
         except OSError as error:
             raise TrackerError(f"{path} cannot be written: {error.strerror or error}") from None
         if file is None:

@@ -31,6 +31,8 @@ class WandB:
             )
             self._run.define_metric(f"{PREFIX}step")
             self._run.define_metric(f"{PREFIX}*", step_metric=f"{PREFIX}step")
+        except ValueError as error:  # of W&B's settings, as the environment has them
+            raise TrackerError(f"wandb: {' '.join(str(error).split())}") from error
         except (wandb.Error, OSError) as error:
             raise TrackerError(f"wandb: {error}") from error
 

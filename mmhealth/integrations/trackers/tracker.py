@@ -2,12 +2,17 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from mmhealth.errors import TrackerError, TrackerTargetError
 from mmhealth.health.timeline import LivedStep
+from mmhealth.integrations.notify.redact import HIDDEN
 from mmhealth.integrations.trackers.steps import HealthStep
 from mmhealth.runlog import Run
 
@@ -36,17 +41,32 @@ class Target:
     """A tracker that was asked for, not opened yet."""
 
     kind: str
-    where: str
-    """Folder, project or address; empty for the tracker's own default."""
+    where: str = field(repr=False)
+    """Folder, project or address (it may hold a password); empty for the tracker's own default."""
 
     @property
     def name(self) -> str:
-        """As it was asked for."""
-        return f"{self.kind}={self.where}" if self.where else self.kind
+        """As it may be shown, and written to disk: without user, password and query."""
+        return f"{self.kind}={_hidden(self.where, self.where)}" if self.where else self.kind
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing that was ever sent can be there: a folder without event files."""
+        events = "*tfevents*"
+        return self.kind == "tensorboard" and next(Path(self.where).glob(events), None) is None
+
+    @contextmanager
+    def without_secrets(self) -> Iterator[None]:
+        """A TrackerError inside is told without what this target's address keeps secret."""
+        try:
+            yield
+        except TrackerError as error:
+            raise TrackerError(_hidden(str(error), self.where)) from None
 
     def open(self, run: Run) -> Tracker:
         """Open the tracker for a run. Raises TrackerError."""
-        opened: Tracker = _opener(self.kind)(run, self.where)
+        with self.without_secrets():
+            opened: Tracker = _opener(self.kind)(run, self.where)
         return opened
 
 
@@ -62,13 +82,26 @@ def parse_target(text: str) -> Target:
     kind, _, where = text.partition("=")
     if kind not in _NEEDS:
         raise TrackerTargetError(
-            f"{text}: no tracker {kind!r} is known; known: {', '.join(_NEEDS)}"
+            f"{kind}: no tracker {kind!r} is known; known: {', '.join(_NEEDS)}"
         )
     if kind == "tensorboard" and not where:
         raise TrackerTargetError(f"{text}: say where events go to: tensorboard=DIR")
     if importlib.util.find_spec(_NEEDS[kind]) is None:
-        raise TrackerTargetError(f"{text}: {kind} is not installed: pip install 'mmhealth[{kind}]'")
-    return Target(kind, where)
+        raise TrackerTargetError(f"{kind} is not installed: pip install 'mmhealth[{kind}]'")
+    return Target(kind, str(Path(where).resolve()) if kind == "tensorboard" else where)
+
+
+def _hidden(text: str, address: str) -> str:
+    """The text without user, password and query of the address, where that is a URL."""
+    _, _, rest = address.partition("://")
+    user, at, _ = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")
+    query = address.partition("?")[2]
+    password = user.partition(":")[2]
+    if at:
+        text = text.replace(f"{user}@", f"{HIDDEN}@")
+    for secret in sorted({query, password, unquote(password)}, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN) if secret else text
+    return text
 
 
 def _opener(kind: str) -> Callable[[Run, str], Any]:

@@ -7,8 +7,10 @@ signatures.py    is this a trainer whose methods we know?
 modes.py         what its settings let us record, and what they do not
 head.py          TRL's fused head of logits and log probabilities, with its gradient owned
 norms.py         gradient norms of a micro-batch
-rollout.py       one rollout batch and everything done with it: a step
 tokens.py        log weights, entropy and KL from token log probabilities
+samples.py       what was sampled, joined to what the loss gets of it
+rollout.py       one rollout batch and everything done with it: a step
+beneath.py       hooks around TRL's own methods, beneath a subclass
 session.py       what is taken from each method of the trainer
 callback.py      ends steps, asks the monitor, stops training
 attach.py        puts all of it in place

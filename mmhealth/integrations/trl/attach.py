@@ -20,6 +20,7 @@ from mmhealth.integrations.trl.session import Session
 from mmhealth.integrations.trl.signatures import Kind, kind_of
 from mmhealth.runlog import Recorder, new_attempt
 from mmhealth.runlog.attempt import ATTEMPT_VARIABLE
+from mmhealth.schema import TRAJECTORIES, UPDATES
 
 logger = logging.getLogger("mmhealth")
 
@@ -31,6 +32,11 @@ _SETTINGS = (
     "mask_truncated_completions", "use_vllm", "vllm_importance_sampling_correction",
     "vllm_importance_sampling_mode",
 )  # fmt: skip
+
+
+_LABELS = {"source", "capability", "modality", "horizon"}
+"""Columns of the tables that say what a task is: a dataset may fill them, and no others."""
+_MEASURED = {c.name for table in (TRAJECTORIES, UPDATES) for c in table.columns} - _LABELS
 
 
 class Attachment:
@@ -69,7 +75,8 @@ def attach(
     """Record what ``trainer.train()`` does next to a run directory. Training stays as it is.
 
     Call it on every rank, after the trainer is made and before ``train()``, once for each call of
-    ``train()``: a resumed run is a new attempt of the same run directory.
+    ``train()``: a resumed run is a new attempt of the same run directory. What was attached to the
+    trainer before, and is not over because training has failed, is closed.
 
     Args:
         trainer: a GRPOTrainer or RLOOTrainer of trl.
@@ -82,17 +89,24 @@ def attach(
         policy: the policy, or its file; the default policy where none is given.
         on_alert: called on rank 0 with each alert that fires or resolves and the
             `TrainerControl`, in which it may ask to save, to evaluate or to stop.
-        columns: columns of the dataset to keep with each trajectory, to slice by.
+        columns: columns of the dataset to keep with each trajectory, to slice by; by names that
+            mmhealth has no measurements of its own for.
         strict: raise RecordError instead of counting what could not be recorded.
 
-    Raises AttachError where the trainer is not one that we know, RecordError where the run cannot
-    be opened, PolicyError as `load_policy` does.
+    Raises AttachError where the trainer is not one that we know or an argument is none, RecordError
+    where the run cannot be opened, PolicyError as `load_policy` does.
     """
     kind = kind_of(trainer)
-    modes = modes_of(trainer, kind)
     if norms_every < 1:
         raise AttachError(f"norms_every must be 1 or more, got {norms_every}")
+    if taken := [name for name in columns if name in _MEASURED or name.startswith("reward_")]:
+        raise AttachError(
+            f"columns: {', '.join(taken)} would replace what is measured; rename the dataset's "
+            "columns, or leave them out"
+        )
     rules = policy if isinstance(policy, Policy) else load_policy(policy)
+    _end_earlier(trainer)
+    modes = modes_of(trainer, kind)
     off = modes.no_norms if norms else "gradient norms: off, because attach(norms=False) says so"
     meter = Norms(trainer, off, every=norms_every)
     limits = [*modes.limits, *([meter.off] if meter.off else [])]
@@ -121,6 +135,13 @@ def attach(
         level = logging.WARNING if norms and limit == meter.off else logging.INFO
         logger.log(level, "mmhealth records %s with this limit: %s", run_dir, limit)
     return attachment
+
+
+def _end_earlier(trainer: Any) -> None:
+    for callback in list(trainer.callback_handler.callbacks):
+        if isinstance(callback, HealthCallback):
+            callback.end()
+            trainer.remove_callback(callback)
 
 
 def _attempt(run_dir: Path, rank: int, ranks: int) -> int | None:

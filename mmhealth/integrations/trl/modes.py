@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mmhealth.integrations.trl.signatures import Kind
+from mmhealth.integrations.trl.signatures import TRAINERS, Kind
 
 ON_POLICY = (
     "on-policy: each rollout batch is used up in the optimizer step that follows it, so that every "
@@ -16,6 +16,12 @@ NO_MISMATCH = (
 TWICE = (
     "gradient norms: off, because an optimizer step uses a trajectory several times "
     "(gradient_accumulation_steps above steps_per_generation with num_iterations above 1)"
+)
+
+
+OWN_LOSS = (
+    "loss: {where}._compute_loss is not that of trl; the level of weights is recorded as {level}, "
+    "which is that of trl's with these settings"
 )
 
 
@@ -33,7 +39,10 @@ class Modes:
 
 def modes_of(trainer: Any, kind: Kind) -> Modes:
     """Read a trainer's settings."""
-    modes = Modes(_level(trainer, kind))
+    geometric = _is_gmpo(trainer)
+    modes = Modes("geometric" if geometric else _level(trainer, kind))
+    if (where := _own_loss(trainer, kind)) and not geometric:
+        modes.limits.append(OWN_LOSS.format(where=where, level=modes.loss_ratio))
     corrects = _corrects(trainer)
     if kind == "RLOO" or not (trainer.use_vllm or trainer.rollout_func):
         modes.limits += [ON_POLICY, NO_MISMATCH] if _aligned(trainer) else [NO_MISMATCH]
@@ -58,6 +67,21 @@ def _level(trainer: Any, kind: Kind) -> Literal["token", "sequence", "geometric"
     if _aligned(trainer) and _corrects(trainer) and _by_sequence(trainer):
         return "sequence"
     return "token"
+
+
+def _own_loss(trainer: Any, kind: Kind) -> str | None:
+    """The class, or the trainer, that puts its own loss before that of trl."""
+    if "_compute_loss" in vars(trainer):
+        return "the trainer's own"
+    mro = type(trainer).__mro__
+    before = mro[: mro.index(TRAINERS[kind])]
+    return next((c.__name__ for c in before if "_compute_loss" in vars(c)), None)
+
+
+def _is_gmpo(trainer: Any) -> bool:
+    """Whether the loss is that of GMPO, exp of the mean of a sequence's log ratios."""
+    owner = next(c for c in type(trainer).__mro__ if "_compute_loss" in vars(c))
+    return owner.__name__ == "GMPOTrainer" and owner.__module__.startswith("trl.")
 
 
 def _no_norms(trainer: Any) -> str | None:

@@ -1,19 +1,14 @@
 """One rollout batch of this rank and everything done with it: a step of the run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from mmhealth.integrations.trl.tokens import Array, Found, Tokens, measure
+from mmhealth.integrations.trl.tokens import Array, Found, Tokens, host, measure
 from mmhealth.runlog import Recorder
-
-ROW = "mmhealth_row"
-"""Key in TRL's batches: (rows,) place of each trajectory in the rollout batch. TRL shuffles and
-splits it along with everything else."""
 
 
 @dataclass(slots=True)
@@ -45,15 +40,21 @@ class Rollout:
     columns: dict[str, Any]
     """(trajectories,) what is known when it has been sampled."""
     uses_expected: int
-    old: Tensor | None = None
-    """(trajectories, tokens) log probabilities when it was sampled, where batches lack them."""
-    reference: Tensor | None = None
+    alike: Array | None = None
+    """(trajectories,) whether their advantage is rounding, as `without_contrast` says."""
     uses: list[Use] = field(default_factory=list)
+    followed: bool = False
+    """Whether the next one has been sampled: TRL holds one at a time."""
 
     @property
     def finished(self) -> bool:
         """Whether every micro-batch has been used as often as it will be."""
-        return len(self.uses) >= self.uses_expected
+        return self.followed or len(self.uses) >= self.uses_expected
+
+    @property
+    def unscored(self) -> int:
+        """Tokens, of those in settled uses, without a log probability by the sampler."""
+        return sum(use.found.unscored for use in self.uses if use.found is not None)
 
     def settle(self) -> None:
         """Turn the tokens of an optimizer step that is done into numbers, and let go of them."""
@@ -66,8 +67,8 @@ class Rollout:
         self.settle()
         found = [use.found for use in self.uses if use.found is not None]
         columns = dict(self.columns)
-        rows = len(columns["group_id"])
-        places = [_host(use.rows).astype(np.int64) for use in self.uses]
+        rows = len(columns["role"])
+        places = [host(use.rows).astype(np.int64) for use in self.uses]
         for name, values in _described(rows, places, found).items():
             columns[name] = values
         columns["behavior_lag"] = self._lags(rows, places)
@@ -86,12 +87,14 @@ class Rollout:
         updates = {
             "trajectory_id": np.concatenate(places),
             "update": np.repeat([u.update for u in self.uses], [len(p) for p in places]),
-            "advantage": np.concatenate([_host(u.advantages) for u in self.uses]),
+            "advantage": np.concatenate([host(u.advantages) for u in self.uses]),
         }
+        if self.alike is not None:
+            updates["advantage"][self.alike[updates["trajectory_id"]]] = 0.0
         for name in found[0].updates:
-            updates[name] = np.concatenate([f.updates[name] for f in found])
+            updates[name] = np.ma.concatenate([f.updates[name] for f in found])  # type: ignore[no-untyped-call]
         norms = [
-            _host(use.norms) if use.norms is not None else np.full(len(place), np.nan)
+            host(use.norms) if use.norms is not None else np.full(len(place), np.nan)
             for use, place in zip(self.uses, places, strict=True)
         ]
         lacks = np.repeat([use.norms is None for use in self.uses], [len(p) for p in places])
@@ -114,59 +117,9 @@ class Rollout:
         scalars = {"loss": sum(losses.values()) / len(losses)} if losses else {}
         if self.uses:
             scalars["lr"] = self.uses[-1].rate
+        if self.unscored:
+            scalars["sampler_lacks"] = float(self.unscored)
         return scalars
-
-
-def sampled(
-    trainer: Any,
-    *,
-    inputs: Sequence[Mapping[str, Any]],
-    output: Mapping[str, Any],
-    rewards: Tensor | None,
-    completions: Sequence[Any],
-    keep: Sequence[str],
-) -> dict[str, Any]:
-    """(trajectories,) columns of what was sampled.
-
-    ``rewards`` (trajectories of all ranks, reward functions) as TRL gathers them, NaN where a
-    function gave none; ``keep`` names columns of the dataset.
-    """
-    rank, rows = trainer.accelerator.process_index, len(inputs)
-    mask = output["completion_mask"] * output.get("tool_mask", 1)
-    counted = _host(mask.sum(1))
-    columns: dict[str, Any] = {
-        "group_id": (rank * rows + np.arange(rows)) // trainer.num_generations,
-        "role": ["used" if count else "filtered" for count in counted],
-        "length": np.ma.masked_array(counted.astype(np.int64), counted == 0),
-    }
-    if rewards is not None:
-        columns |= _rewards(trainer, _host(rewards[rank * rows : (rank + 1) * rows]))
-    if "tool_mask" in output:
-        columns |= _tools(completions)
-    for name in keep:
-        columns[name] = [row.get(name) for row in inputs]
-    return columns
-
-
-def _rewards(trainer: Any, each: Array) -> dict[str, Any]:
-    weights = _host(trainer.reward_weights)
-    missing = np.isnan(each)
-    whole = np.nansum(each * weights, axis=1)
-    columns = {"reward": np.ma.masked_array(whole, missing.all(axis=1))}
-    for at, name in enumerate(trainer.reward_func_names):
-        columns[f"reward_{name}"] = np.ma.masked_array(each[:, at], missing[:, at])
-    return columns
-
-
-def _tools(completions: Sequence[Any]) -> dict[str, Any]:
-    """Of conversations: calls, and turns of the policy."""
-    if not all(isinstance(messages, list) for messages in completions):
-        return {}
-    own = [[m for m in messages if m.get("role") == "assistant"] for messages in completions]
-    return {
-        "tool_calls": [sum(len(m.get("tool_calls") or ()) for m in turns) for turns in own],
-        "turns": [len(turns) for turns in own],
-    }
 
 
 def _described(
@@ -182,8 +135,3 @@ def _described(
             if name != "token_count":
                 column[place[part.trajectories["token_count"] == 0]] = np.ma.masked
     return columns
-
-
-def _host(tensor: Tensor) -> Array:
-    tensor = tensor.detach().to("cpu")
-    return tensor.double().numpy() if tensor.dtype != torch.float64 else tensor.numpy()

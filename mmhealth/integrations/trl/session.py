@@ -2,8 +2,8 @@
 
 Methods of the one trainer are wrapped: each runs as it is, with its own arguments, and what we do
 before and after it is guarded, so that an error of ours is counted as a loss of the run and never
-raised into training. Random numbers, gradients and batches stay as they are; batches get one more
-key (`rollout.ROW`).
+raised into training. Random numbers, gradients and batches stay as they are; batches get keys of
+ours (`samples.ROW`, and of RLOO `samples.OLD`).
 """
 
 import logging
@@ -14,10 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmhealth.integrations.trl.beneath import slip_in
 from mmhealth.integrations.trl.norms import Norms
-from mmhealth.integrations.trl.rollout import ROW, Rollout, Use, sampled
-from mmhealth.integrations.trl.signatures import Kind
-from mmhealth.integrations.trl.tokens import Tokens
+from mmhealth.integrations.trl.rollout import Rollout, Use
+from mmhealth.integrations.trl.samples import (
+    OLD,
+    REFERENCE,
+    ROW,
+    UNJOINED,
+    Sample,
+    columns_of,
+    numbered,
+    without_contrast,
+)
+from mmhealth.integrations.trl.signatures import TRAINERS, Kind
+from mmhealth.integrations.trl.tokens import UNSCORED, Tokens
 from mmhealth.runlog import Recorder
 
 logger = logging.getLogger("mmhealth")
@@ -36,16 +47,20 @@ class Session:
         self._trainer = trainer
         self._kind = kind
         self._keep = keep
-        self._told_off = norms.off
+        self._told = {norms.off}
         self._next = 0
         self._rollouts: list[Rollout] = []
         self._use: Use | None = None
         self._heard: list[Any] | None = None
         self._scored: tuple[Tensor, Any] | None = None
+        self._samples: list[Sample] | None = None
         self._originals: dict[str, Method | None] = {}
+        self._class: type | None = None
 
     def hook(self) -> None:
-        """Wrap the trainer's methods."""
+        """Wrap the trainer's methods, and beneath a subclass those of TRL."""
+        own = {"_generate_and_score_completions": self._sample, "training_step": self._backward}
+        self._class = slip_in(self._trainer, TRAINERS[self._kind], own)
         hooks: dict[str, Method] = {
             "_generate_and_score_completions": self._generate,
             "_calculate_rewards": self._reward,
@@ -65,6 +80,8 @@ class Session:
             else:
                 setattr(self._trainer, name, original)
         self._originals.clear()
+        if self._class is not None:
+            self._trainer.__class__, self._class = self._class, None
 
     def end_update(self) -> int:
         """An optimizer step is done: commit rollout batches that are used up; how many."""
@@ -88,13 +105,32 @@ class Session:
     def _commit(self, rollout: Rollout) -> None:
         with self.recorder.guard(rollout.step):
             rollout.commit(self.recorder)
-        if self.norms.off != self._told_off:
-            self._told_off = self.norms.off
-            logger.warning("mmhealth: from step %d on %s", rollout.step, self.norms.off)
-            self.recorder.log_event(rollout.step, "degraded", {"what": self.norms.off})
+        if self.norms.off is not None:
+            self._degraded(rollout.step, self.norms.off)
+        if rollout.unscored:
+            self._degraded(rollout.step, UNSCORED)
 
-    def _generate(self, original: Method, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def _degraded(self, step: int, what: str) -> None:
+        """Say once what is recorded no more, or otherwise."""
+        if what not in self._told:
+            self._told.add(what)
+            logger.warning("mmhealth: from step %d on %s", step, what)
+            self.recorder.log_event(step, "degraded", {"what": what})
+
+    def _generate(self, original: Method, *args: Any, **kwargs: Any) -> Any:
         if not self._trainer.model.training:
+            return original(*args, **kwargs)
+        self._samples = []
+        try:
+            output = original(*args, **kwargs)
+        finally:
+            samples, self._samples = self._samples, None
+        with self.recorder.guard():
+            self._begin(samples, output)
+        return output
+
+    def _sample(self, original: Method, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._samples is None:
             return original(inputs, *args, **kwargs)
         self._heard, self._scored = [], None
         try:
@@ -102,31 +138,26 @@ class Session:
         finally:
             heard, self._heard = self._heard, None
         with self.recorder.guard():
-            self._begin(inputs, output, heard)
+            rewards, completions = self._scored or (None, ())
+            numbered(output, self._samples)
+            self._samples.append(Sample(inputs, rewards, completions, "tool_mask" in output))
+            if self._kind == "RLOO":
+                output |= dict(zip((OLD, REFERENCE), heard, strict=False))
         return output
 
-    def _begin(self, inputs: Any, output: dict[str, Any], heard: list[Any]) -> None:
-        trainer, born = self._trainer, int(self._trainer.state.global_step)
-        args = trainer.args
+    def _begin(self, samples: list[Sample], output: dict[str, Any]) -> None:
+        trainer, args = self._trainer, self._trainer.args
+        born = int(trainer.state.global_step)
         uses = args.steps_per_generation * trainer.num_iterations
         step = max(self._next, born * args.gradient_accumulation_steps // uses)
         self._next = step + 1
-        rewards, completions = self._scored or (None, ())
-        columns = sampled(
-            trainer,
-            inputs=inputs,
-            output=output,
-            rewards=rewards,
-            completions=completions,
-            keep=self._keep,
-        )
-        rollout = Rollout(step, born, columns, uses)
-        if self._kind == "RLOO":
-            rollout.old = heard[0] if heard else None
-            rollout.reference = heard[1] if len(heard) > 1 else None
-        self._rollouts.append(rollout)
-        mask = output["completion_mask"]
-        output[ROW] = torch.arange(len(mask), device=mask.device)
+        for earlier in self._rollouts:
+            earlier.followed = True
+        columns, joined = columns_of(trainer, samples, output, self._keep)
+        if not joined:
+            self._degraded(step, UNJOINED.format(trainer=type(trainer).__name__))
+        alike = without_contrast(columns, output["advantages"], trainer.num_generations)
+        self._rollouts.append(Rollout(step, born, columns, uses, alike))
 
     def _reward(
         self, original: Method, inputs: Any, prompts: Any, completions: Any, *more: Any, **kw: Any
@@ -145,7 +176,8 @@ class Session:
         return scores
 
     def _loss(self, original: Method, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        known = isinstance(inputs, dict) and ROW in inputs and bool(self._rollouts)
+        needed = {ROW, OLD} if self._kind == "RLOO" else {ROW}
+        known = isinstance(inputs, dict) and needed <= inputs.keys() and bool(self._rollouts)
         if not (known and torch.is_grad_enabled()):
             return original(model, inputs, *args, **kwargs)
         with self.recorder.guard():
@@ -162,10 +194,8 @@ class Session:
     def _used(self, inputs: dict[str, Any], scores: Any) -> Use:
         rollout, rows = self._rollouts[-1], inputs[ROW]
         old, reference = inputs.get("old_per_token_logps"), inputs.get("ref_per_token_logps")
-        if old is None and rollout.old is not None:
-            old = rollout.old[rows]
-        if reference is None and rollout.reference is not None:
-            reference = rollout.reference[rows]
+        old = inputs.get(OLD) if old is None else old
+        reference = inputs.get(REFERENCE) if reference is None else reference
         tool = inputs.get("tool_mask")
         mask = inputs["completion_mask"]
         update = int(self._trainer.state.global_step) - rollout.born
@@ -189,14 +219,24 @@ class Session:
         except BaseException:
             self.norms.abandon()
             raise
+        if self._use is None:  # the trainer goes on without this batch
+            self.norms.abandon()
+            return loss
         norms = None
         with self.recorder.guard():
             norms = self.norms.close()
         with self.recorder.guard():
-            if self._use is not None:
-                self._use.norms, self._use.loss = norms, loss.detach()
-                self._rollouts[-1].uses.append(self._use)
+            self._use.norms, self._use.loss = norms, loss.detach()
+            self._rollouts[-1].uses.append(self._use)
         return loss
+
+    def _backward(self, original: Method, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        except BaseException:
+            self.norms.abandon()
+            self._use = None
+            raise
 
 
 def _wrapped(original: Method, around: Method) -> Method:

@@ -14,6 +14,8 @@ KNOWN = "1.16"
 
 Kind = Literal["GRPO", "RLOO"]
 
+TRAINERS: dict[Kind, type] = {"GRPO": GRPOTrainer, "RLOO": RLOOTrainer}
+
 _METHODS = {
     "_generate_and_score_completions": ("inputs",),
     "_calculate_rewards": ("inputs", "prompts", "completions", "completion_ids_list"),
@@ -33,8 +35,7 @@ _SETTINGS = ("generation_batch_size", "gradient_accumulation_steps", "steps_per_
 
 def kind_of(trainer: Any) -> Kind:
     """Which trainer it is. Raises `AttachError` where its methods are not those we know."""
-    kinds: dict[Kind, type] = {"GRPO": GRPOTrainer, "RLOO": RLOOTrainer}
-    kind = next((name for name, known in kinds.items() if isinstance(trainer, known)), None)
+    kind = next((name for name, known in TRAINERS.items() if isinstance(trainer, known)), None)
     if kind is None:
         raise AttachError(
             f"{type(trainer).__name__} is neither a GRPOTrainer nor an RLOOTrainer of trl. Log "
@@ -42,8 +43,15 @@ def kind_of(trainer: Any) -> Kind:
         )
     for name, parameters in _METHODS.items():
         method = getattr(trainer, name, None)
-        known_ones = () if method is None else tuple(inspect.signature(method).parameters)
-        if missing := [p for p in parameters if p not in known_ones]:
+        found = {} if method is None else inspect.signature(method).parameters
+        if missing := [p for p in parameters if p not in found]:
+            if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in found.values()):
+                raise AttachError(
+                    f"{name}() of {type(trainer).__name__} takes *args or **kwargs, so that it "
+                    "cannot be told from one of another release of trl. Name its parameters as "
+                    f"trl {KNOWN} does, def {name}(self, {', '.join(parameters)}, ...), or put "
+                    f"@functools.wraps({kind}Trainer.{name}) on it"
+                )
             raise _differs(trainer, f"{name}() takes no {', '.join(missing)}")
     if missing := [name for name in _ATTRIBUTES if not hasattr(trainer, name)]:
         raise _differs(trainer, f"it has no {', '.join(missing)}")

@@ -16,6 +16,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 ROUNDING = 1e-4
 """Nats a token: while the policy has not changed, smaller ratios are rounding and count as 0."""
 
+UNSCORED = (
+    "mismatch: the sampler gives no log probability for some tokens; they count as a ratio of 1, "
+    "as in the loss, and a trajectory of them alone has no mismatch"
+)
+
 
 @dataclass(slots=True)
 class Tokens:
@@ -30,7 +35,7 @@ class Tokens:
     old: Tensor | None
     """Under the policy that sampled; None where the loss takes the present one."""
     sampler: Tensor | None
-    """As the sampler gave it; NaN where it could not."""
+    """As the sampler gave it; NaN where it could not: there the loss multiplies no ratio."""
     reference: Tensor | None
     changed: bool
     """Whether the policy has been updated since it sampled."""
@@ -48,6 +53,8 @@ class Found:
     """Log ratios of the tokens that count."""
     after_tool: Array | None
     """Which of those come after a tool result."""
+    unscored: int = 0
+    """Tokens that count, and for which the sampler gave no log probability."""
 
 
 def measure(tokens: Tokens) -> Found:
@@ -57,17 +64,19 @@ def measure(tokens: Tokens) -> Found:
 
 
 def _measure(tokens: Tokens) -> Found:
-    mask = _host(tokens.mask) > 0
+    mask = host(tokens.mask) > 0
     count = mask.sum(1)
-    logps = _host(tokens.logps)
-    old = logps if tokens.old is None else _host(tokens.old)
+    logps = host(tokens.logps)
+    old = logps if tokens.old is None else host(tokens.old)
     update, mismatch = logps - old, None
+    lacks = np.zeros_like(mask)
     raw = update
     if not tokens.changed and np.all(np.abs(update[mask]) <= ROUNDING):
         update = np.zeros_like(update)
     if tokens.sampler is not None:
-        mismatch = old - _host(tokens.sampler)
-        mismatch[np.isnan(mismatch)] = 0.0
+        sampler = host(tokens.sampler)
+        lacks = np.isnan(sampler) & mask
+        mismatch = np.where(np.isnan(sampler), 0.0, old - sampler)
         raw = raw + mismatch
     whole = update if mismatch is None else update + mismatch
     updates = {
@@ -77,20 +86,22 @@ def _measure(tokens: Tokens) -> Found:
         "log_ratio_max": np.where(mask, np.abs(raw), 0.0).max(1, initial=0.0),
     }
     if mismatch is not None:
-        updates["log_weight_mismatch"] = _sum(mismatch, mask)
+        unknown = (count > 0) & (lacks.sum(1) == count)
+        updates["log_weight_mismatch"] = np.ma.masked_array(_sum(mismatch, mask), unknown)
     described = {"token_count": count}
     if tokens.entropies is not None:
-        described["entropy"] = _mean(_host(tokens.entropies), mask)
+        described["entropy"] = _mean(host(tokens.entropies), mask)
     if tokens.reference is not None:
-        gap = _host(tokens.reference) - logps
+        gap = host(tokens.reference) - logps
         described["kl_ref"] = _mean(np.expm1(gap) - gap, mask)
     after = None
     if tokens.tool is not None:
-        after = (np.cumsum(_host(tokens.tool) == 0, axis=1) > 0)[mask]
-    return Found(updates, described, raw[mask].astype(np.float32), after)
+        after = (np.cumsum(host(tokens.tool) == 0, axis=1) > 0)[mask]
+    return Found(updates, described, raw[mask].astype(np.float32), after, int(lacks.sum()))
 
 
-def _host(tensor: Tensor) -> Array:
+def host(tensor: Tensor) -> Array:
+    """As float64, on the CPU."""
     return tensor.detach().to("cpu").double().numpy()
 
 

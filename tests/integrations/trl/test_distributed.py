@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from mmhealth.runlog import open_run
@@ -73,6 +74,12 @@ def test_two_processes_record_one_run(tmp_path: Path, unused_port: int) -> None:
     assert run.complete_steps() == [0, 1]
     assert run.step_data(0).nominal_batch == 16
     assert len(run.trajectories) == 32
+    rows = run.trajectories.join(run.updates, on=["step", "rank", "trajectory_id"])
+    for (_group, _step, update), group in rows.group_by("group_id", "step", "update"):
+        rewards = group["reward"].to_numpy()
+        expected = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4)
+        assert group["advantage"].to_numpy() == pytest.approx(expected, abs=1e-5), update
+    assert rows["reward"].n_unique() > 4
     groups = run.trajectories.group_by("step", "group_id").len()
     assert groups["len"].to_list() == [4] * 8
     for rank, result in enumerate(results):

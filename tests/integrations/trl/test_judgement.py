@@ -53,6 +53,21 @@ def test_updates_on_old_rollouts_let_the_ess_fall_and_the_alert_stops_training(t
     assert "ess_weight" in {alert.rule for alert in monitor.alerts}
 
 
+def test_an_error_in_on_alert_is_the_caller_s_and_keeps_nothing_from_stopping(trainer, tmp_path):
+    attached = trainer("RLOO", **WILD)
+
+    def fail(alert: Alert, _control: Any) -> None:
+        raise KeyError(alert.rule)
+
+    attachment = attach(attached, tmp_path / "run", stop=True, on_alert=fail)
+    attached.train()
+    assert attached.state.global_step < 24
+    [loss] = attachment.recorder.summary()["losses"]
+    assert loss["kind"] == "callback"
+    assert "on_alert raised KeyError" in loss["first"]
+    assert not open_run(tmp_path / "run").status().data_lost
+
+
 def test_an_alert_may_only_be_heard(trainer, tmp_path):
     attached, heard = trainer("RLOO", **WILD), []
     attach(attached, tmp_path / "run", on_alert=lambda alert, _: heard.append(alert), strict=True)

@@ -1,5 +1,6 @@
 """What is recorded is what TRL itself says of the same rollouts."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def joined(run: Any) -> pl.DataFrame:
 
 @pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
 def test_rows_join_rewards_advantages_and_prompts(kind, trainer, tmp_path):
-    attached = trainer(kind, max_steps=2)
+    attached = trainer(kind, max_steps=2, reward_weights=[0.5, 2.0])
     attach(attached, tmp_path / "run", columns=["source"], strict=True)
     attached.train()
     run = open_run(tmp_path / "run")
@@ -33,7 +34,8 @@ def test_rows_join_rewards_advantages_and_prompts(kind, trainer, tmp_path):
     for name in ("early", "short"):
         given = [None if np.isnan(r) else r for r in logs["rewards"][name]]
         assert last[f"reward_{name}"].to_list() == given
-    rewards = np.nansum(list(logs["rewards"].values()), axis=0)
+    both = (np.array(logs["rewards"][name]) for name in ("early", "short"))
+    rewards = np.nansum([weight * r for weight, r in zip((0.5, 2.0), both, strict=True)], axis=0)
     assert last["reward"].to_list() == pytest.approx(rewards.tolist())
     assert last["source"].to_list() == [prompt[0] for prompt in logs["prompt"]]
     assert last["group_id"].to_list() == [0] * 4 + [1] * 4
@@ -44,6 +46,39 @@ def test_rows_join_rewards_advantages_and_prompts(kind, trainer, tmp_path):
     assert run.complete_steps() == [0, 1]
     assert run.step_data(1).nominal_batch == 8
     assert run.step_data(1).scalars["lr"] == 5e-3
+
+
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+def test_a_group_of_one_reward_has_no_advantage_whatever_rounding_makes_of_it(
+    kind, trainer, tmp_path
+):
+    """The mean of eight rewards of 1.4 is another number in float32; GRPO divides that by 1e-4."""
+    attached = trainer(kind, num_generations=8, per_device_train_batch_size=8, max_steps=1)
+    attached.reward_funcs = [
+        lambda completions, **_: [1.4] * 8 + [0.4] * (len(completions) - 8 - 4) + [1.4] * 4,
+        lambda completions, **_: [0.0] * len(completions),
+    ]
+    attach(attached, tmp_path / "run", strict=True)
+    attached.train()
+    given = list(attached._logs["advantages"])
+    found = joined(open_run(tmp_path / "run"))["advantage"].to_list()
+    assert 0 < max(map(abs, given[:8])) < 0.01
+    assert found == [0.0] * 8 + given[8:]
+    assert min(map(abs, found[8:])) > 0.1
+
+
+def test_reward_functions_of_one_name_have_a_column_each(trainer, tmp_path):
+    attached = trainer("GRPO", max_steps=1)
+    attached.reward_funcs = [
+        lambda completions, **_: [1.0] * len(completions),
+        lambda completions, **_: [5.0] * len(completions),
+    ]
+    attached.reward_func_names = ["<lambda>"] * 2
+    attach(attached, tmp_path / "run", strict=True)
+    attached.train()
+    rows = open_run(tmp_path / "run").trajectories
+    assert rows["reward_<lambda>"].unique().to_list() == [1.0]
+    assert rows["reward_<lambda>_2"].unique().to_list() == [5.0]
 
 
 def test_updates_of_one_rollout_are_numbered_and_weights_move(trainer, tmp_path):
@@ -100,6 +135,30 @@ def test_the_sampler_s_ratio_and_what_follows_a_tool(trainer, tmp_path, monkeypa
     histograms = run.step_data(0).histograms
     whole, after = (int(h.sum()) for _, h in sorted(histograms.items()))
     assert (whole, after) == (sum(len(g) - 1 for g in given), sum(len(g) - 2 for g in given))
+
+
+def test_log_probabilities_that_the_sampler_lacks_are_told(trainer, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+
+    def rollouts(prompts: list[Any], _trainer: Any) -> dict[str, Any]:
+        some = [[-1.0, None, -2.0], [None] * 3]
+        return {
+            "prompt_ids": [[2, 3] for _ in prompts],
+            "completion_ids": [[4, 5, 6] for _ in prompts],
+            "logprobs": [some[i % 2] for i in range(len(prompts))],
+        }
+
+    attached = trainer("GRPO", rollout_func=rollouts, max_steps=2)
+    attach(attached, tmp_path / "run", strict=True)
+    with caplog.at_level(logging.WARNING, "mmhealth"):
+        attached.train()
+    run = open_run(tmp_path / "run")
+    rows = joined(run)
+    assert rows["log_weight_mismatch"].is_null().to_list() == [False, True] * 8
+    assert rows["log_weight"].filter(rows["log_weight_mismatch"].is_null()).to_list() == [0.0] * 8
+    assert run.events["kind"].to_list() == ["degraded"]
+    assert caplog.text.count("no log probability for some tokens") == 1
+    assert run.step_data(1).scalars["sampler_lacks"] == 4 * 1 + 4 * 3
 
 
 def test_masked_completions_are_filtered_rows(trainer, tmp_path):

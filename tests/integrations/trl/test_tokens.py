@@ -31,6 +31,7 @@ def test_sums_over_the_tokens_that_count():
     tokens = made(0)
     tokens.sampler = tokens.old + 0.1 * torch.randn(5, 7)
     tokens.sampler[0, 0] = math.nan
+    tokens.sampler[1] = math.nan
     found = measure(tokens)
     after, ratios = [], []
     for row in range(5):
@@ -44,7 +45,10 @@ def test_sums_over_the_tokens_that_count():
         weight = found.updates["log_weight"][row]
         assert math.isclose(weight, math.fsum(whole), abs_tol=1e-12)
         mismatch = found.updates["log_weight_mismatch"][row]
-        assert math.isclose(mismatch, math.fsum(gap.values()), abs_tol=1e-12)
+        if row == 1:
+            assert mismatch is np.ma.masked
+        else:
+            assert math.isclose(mismatch, math.fsum(gap.values()), abs_tol=1e-12)
         for name, power in (("token_logsum_w", 1), ("token_logsum_w2", 2)):
             total = math.fsum(math.exp(power * w) for w in whole)
             expected = math.log(total) if own else -math.inf
@@ -57,6 +61,7 @@ def test_sums_over_the_tokens_that_count():
             kl = math.fsum(math.exp(d) - d - 1 for d in far.values()) / len(own)
             assert math.isclose(found.trajectories["kl_ref"][row], kl, rel_tol=1e-9)
     assert found.trajectories["token_count"].tolist() == [5, 1, 4, 0, 5]
+    assert found.unscored == 2
     assert np.allclose(found.ratios, ratios, rtol=1e-6, atol=0)
     assert found.after_tool is not None
     assert found.after_tool.tolist() == after

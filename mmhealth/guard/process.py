@@ -58,10 +58,12 @@ class Job:
 
         For the main thread. Until this returns the process id is not given to anybody else.
         """
-        if hasattr(os, "waitid"):
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        else:
-            self._child.wait()
+        ended = threading.Event()
+        threading.Thread(
+            target=self._await_end, args=(ended,), name="mmhealth-guard-wait", daemon=True
+        ).start()
+        while not ended.wait(_LOOK_EVERY_S):
+            pass  # a signal that comes just before a wait does not end it
         with self._signalling:
             if self._members:
                 self._look()
@@ -69,6 +71,13 @@ class Job:
             code = self._child.wait()
         self._leader_ended.set()
         return code if code >= 0 else 128 - code
+
+    def _await_end(self, ended: threading.Event) -> None:
+        if hasattr(os, "waitid"):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            self._child.wait()
+        ended.set()
 
     def pass_on(self, number: int) -> bool:
         """Pass a signal on, as if the job had got it in this process's place. A signal handler.

@@ -173,7 +173,7 @@ class JsonlSource:
                     continue
                 try:
                     row = json.loads(text)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise ImportDataError(
                         f"{self.path}, line {line}: not valid JSON: {error}"
                     ) from None

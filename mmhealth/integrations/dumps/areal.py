@@ -23,7 +23,9 @@ def _holds(folder: Path) -> bool:
 
 def _parts(found: Found) -> Iterator[Part]:
     files = with_files(numbered(found.root, _FOLDER), _FILE)
-    return step_files(found, files, lambda paths, problems: rows_of(paths, parse, problems))
+    return step_files(
+        found, files, lambda paths, problems: rows_of(paths, parse, problems), appended=True
+    )
 
 
 def parse(record: dict[str, Any], problems: Problems) -> Row:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmhealth.errors import ImportDataError
 from mmhealth.integrations.dumps.format import LossRatio
+from mmhealth.integrations.dumps.ledger import NAME as LEDGER
 from mmhealth.integrations.dumps.ledger import Ledger, read_head
 from mmhealth.integrations.dumps.problems import Problems
 from mmhealth.integrations.dumps.registry import Dump, find_dump
@@ -95,8 +96,11 @@ def follow_dump(
     of `import_dump`.
     """
     dump = locate(Path(path), format)
+    dump = Dump(dump.format, dump.root.resolve())  # a link ``latest`` may move to another run
     with _session(dump, out, loss_ratio, nominal_batch, replace) as writer:
         while True:
+            if not dump.root.exists():
+                raise ImportDataError(f"{dump.root} is gone; what was imported of it stays")
             writer.advance(settle=settle, stop=stop)
             if told is not None:
                 told(_summary(writer))
@@ -147,7 +151,7 @@ def _session(
         "nominal_batch": nominal_batch,
     }
     if _holds_other(run_dir, head, replace):
-        shutil.rmtree(run_dir)
+        _remove(run_dir)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -166,6 +170,8 @@ def _holds_other(run_dir: Path, head: dict[str, Any], replace: bool) -> bool:
     if not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir())):
         return False
     there = read_head(run_dir)
+    if there is None and [path.name for path in run_dir.iterdir()] == [LEDGER]:
+        return False  # killed before the ledger had its first line
     if there is None:
         raise ImportDataError(
             f"{run_dir} exists and was not made by importing a dump: choose another --out"
@@ -179,6 +185,14 @@ def _holds_other(run_dir: Path, head: dict[str, Any], replace: bool) -> bool:
                 "--replace, or choose another --out"
             )
     return False
+
+
+def _remove(run_dir: Path) -> None:
+    """Remove a run that an import made, unless somebody imports into it."""
+    if run_dir.is_symlink():
+        raise ImportDataError(f"{run_dir} is a symbolic link: give --out the folder it points to")
+    with Ledger.open(run_dir, {}):
+        shutil.rmtree(run_dir)
 
 
 def _summary(writer: StepWriter) -> ImportedDump:

@@ -158,8 +158,10 @@ def stream_parts(
                 part = replace(part, reached=(_before(sizes, names, part), sum(sizes)))
                 if last is None or part.stamp != last.stamp:
                     yield part
+                    problems.clear()
+                else:
+                    problems.keep_after(held[-1].path, held[-1].number)
                 last, held = None, []
-                problems.clear()
             if not held:
                 begun = Place(name, line.start, line.number - 1)
             step = here

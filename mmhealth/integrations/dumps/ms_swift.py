@@ -45,7 +45,15 @@ def _step_of(record: dict[str, Any]) -> int:
 
 
 def _read(lines: Sequence[Line], problems: Problems) -> Iterator[Row]:
+    seen: list[Any] = []
     for line in lines:
+        told = line.record.get("prompt"), line.record.get("completion")
+        if told in seen:
+            problems.note(
+                "step: the same prompts and completions are there twice; rows of a step that a "
+                "restart wrote again count twice"
+            )
+        seen.append(told)
         try:
             yield from parse(line.record, problems)
         except BadRecordError as error:

@@ -42,7 +42,16 @@ def _parts(found: Found) -> Iterator[Part]:
 
 
 def _read(lines: Sequence[Line], problems: Problems) -> Iterator[Row]:
+    seen: set[Any] = set()
     for line in lines:
+        sample = line.record.get("sample_idx")
+        if isinstance(sample, int) and sample in seen:
+            problems.note(
+                "step: a sample_idx is there twice; rows of a step that a restart wrote again "
+                "count twice"
+            )
+        if isinstance(sample, int):
+            seen.add(sample)
         try:
             yield parse(line.record, problems)
         except BadRecordError as error:

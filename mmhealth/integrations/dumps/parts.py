@@ -69,12 +69,19 @@ def step_files(
     found: Found,
     steps: Iterable[tuple[int, Sequence[Path]]],
     read: Callable[[Sequence[Path], Problems], Iterator[Row]],
+    *,
+    appended: bool = False,
 ) -> Iterator[Part]:
     """Parts of a dump that has files of its own for each step, in order of steps.
 
-    From the first on whose files are not as they were imported: size and time of change tell.
+    From the first on whose files are not as they were imported: size and time of change tell. Where
+    a file was written again, the trainer went back: later steps whose files are as they were when
+    they were imported are of the attempt that died, and wait until they are written again. Where
+    files are ``appended`` to, or come late, nothing of that follows.
     """
     standing = in_view(found.entries)
+    latest = {entry.step: entry.stamp for entry in found.entries}
+    went_back, dead = False, list[int]()
     new: list[tuple[int, Sequence[Path], Stamp, list[os.stat_result]]] = []
     for step, files in sorted(steps):
         try:
@@ -82,9 +89,19 @@ def step_files(
         except FileNotFoundError:  # removed since it was listed
             continue
         stamp = {str(path.relative_to(found.root)): [s.st_size, s.st_mtime_ns] for path, s in about}
-        old = standing.get(step)
-        if new or old is None or old.stamp != stamp:
+        old, before = standing.get(step), latest.get(step)
+        if before == stamp and not appended and (went_back or old is None):
+            dead.append(step)
+        elif new or old is None or old.stamp != stamp:
             new.append((step, files, stamp, [s for _, s in about]))
+            went_back |= before is not None and any(
+                before[name] != stamp[name] for name in before.keys() & stamp.keys()
+            )
+    if dead:
+        found.problems.notices[
+            "rows: files that the trainer has not written again since it went back to an earlier "
+            f"step (steps {dead[0]} to {dead[-1]}) are left out until it does"
+        ] = len(dead)
     total, done = sum(s.st_size for *_, stats in new for s in stats), 0
     for step, files, stamp, stats in new:
 

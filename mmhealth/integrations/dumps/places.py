@@ -1,5 +1,6 @@
 """Where in a folder a dump may lie, and files that carry a step in their name."""
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,7 +9,10 @@ _MOST = 500
 
 
 def folders(path: Path, depth: int = 2) -> list[Path]:
-    """A folder and those below it, to a depth, in order and no more than some hundred."""
+    """A folder and those below it, to a depth, in order and no more than some hundred.
+
+    Folders that this user may not look into are passed over.
+    """
     if not path.is_dir():
         return []
     found, level = [path], [path]
@@ -17,10 +21,16 @@ def folders(path: Path, depth: int = 2) -> list[Path]:
             child
             for parent in level
             for child in sorted(parent.iterdir())
-            if child.is_dir() and not child.name.startswith(".")
+            if not child.name.startswith(".") and child.is_dir() and _open(child)
         ][:_MOST]
         found += level
     return found[:_MOST]
+
+
+def _open(folder: Path) -> bool:
+    return os.access(
+        folder, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
+    )
 
 
 def numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:

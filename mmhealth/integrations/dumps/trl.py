@@ -1,5 +1,6 @@
 """TRL: ``completions/completions_{step}.parquet``, a row a completion."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mmhealth.integrations.dumps.prompts import prompt_id
 from mmhealth.integrations.dumps.rewards import NO_REWARD, reward_functions, rewards_of
 from mmhealth.integrations.dumps.tokens import Row
 
+_STATE = "trainer_state.json"
 _FILE = r"completions_(\d+)\.parquet"
 _NEEDED = ("prompt", "completion")
 _OWN = ("step", "prompt", "completion", "advantage")
@@ -35,13 +37,34 @@ def _parts(found: Found) -> Iterator[Part]:
     before = dict(
         zip([step for step, _ in files], [None, *(path for _, path in files)], strict=False)
     )
-    one = [(step, (path,)) for step, path in files]
+    evaluated = _evaluated(found.root)
+    one = [(step, (path,)) for step, path in files if step not in evaluated]
+    if left := len(files) - len(one):
+        found.problems.notices[
+            "rows: TRL writes an evaluation's completions over those of the step; the steps that "
+            "trainer_state.json says were evaluated are left out"
+        ] = left
 
     def read(paths: Sequence[Path], problems: Problems) -> Iterator[Row]:
         step = next(step for step, path in files if path == paths[0])
         return _read(paths[0], before[step], problems)
 
     return step_files(found, one, read)
+
+
+def _evaluated(folder: Path) -> set[int]:
+    """Steps that were evaluated, as the trainer's state beside the dump says, if it lies there."""
+    home = folder.parent
+    states = [home / _STATE, *sorted(home.glob(f"checkpoint-*/{_STATE}"))]
+    found: set[int] = set()
+    for state in states:
+        try:
+            history = json.loads(state.read_text(encoding="utf-8"))["log_history"]
+            logs = [(entry["step"], entry) for entry in history]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        found |= {step for step, entry in logs if any(n.startswith("eval_") for n in entry)}
+    return found
 
 
 def _read(file: Path, before: Path | None, problems: Problems) -> Iterator[Row]:
@@ -111,5 +134,7 @@ TRL = Format(
         "length": "the file has text, not tokens",
         "entropy, kl_ref": "not in the file",
         "group_id": "rows of one prompt are taken for a group",
+        "evaluations": "written over the step's own rows; told apart only where trainer_state.json "
+        "lies in the folder above or in a checkpoint there",
     },
 )

@@ -72,9 +72,11 @@ def test_a_file_written_anew_hides_its_step_and_all_after_it(tmp_path: Path, wri
     import_dump(dump, tmp_path / "run")
     records = [writers.nemo_record(i, step=9) for i in range(6)]
     writers.write_lines(dump / "train_data_step3.jsonl", records)
-    assert import_dump(dump, tmp_path / "run").steps == 2
+    assert import_dump(dump, tmp_path / "run").steps == 1
+    writers.write_lines(dump / "train_data_step4.jsonl", records)
+    assert import_dump(dump, tmp_path / "run").steps == 1
     run = open_run(tmp_path / "run")
-    assert run.steps["attempt"].to_list() == [0, 0, 1, 1]
+    assert run.steps["attempt"].to_list() == [0, 0, 1, 2]
     import_dump(dump, tmp_path / "fresh")
     same_rows(writers, tmp_path / "run", tmp_path / "fresh")
 

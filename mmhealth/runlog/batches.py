@@ -42,11 +42,6 @@ class Batches:
         """How many rows a batch has."""
         return int(self._places[key].num_rows)
 
-    def columns(self) -> list[str]:
-        """Columns that any batch has, in the order in which they are first met."""
-        schemas = {id(place.schema): place.schema for place in self._places.values()}
-        return list(dict.fromkeys(name for schema in schemas.values() for name in schema.names))
-
     def read(self, key: Key, columns: Collection[str] | None = None) -> pa.Table | None:
         """A batch, or those of its columns that are asked for and there.
 

@@ -15,6 +15,7 @@ from mmhealth.errors import ImportDataError
 from mmhealth.integrations.dumps.format import LossRatio
 from mmhealth.integrations.dumps.ledger import NAME as LEDGER
 from mmhealth.integrations.dumps.ledger import Ledger, read_head
+from mmhealth.integrations.dumps.places import readable
 from mmhealth.integrations.dumps.problems import Problems
 from mmhealth.integrations.dumps.registry import Dump, find_dump
 from mmhealth.integrations.dumps.writing import Progress, StepWriter
@@ -110,8 +111,9 @@ def follow_dump(
 
 def locate(path: Path, format: str | None = None) -> Dump:
     """The one dump at a path. Raises ImportDataError."""
-    if not path.exists():
-        raise ImportDataError(f"{path}: there is no such file or folder")
+    with readable(path):
+        if not path.exists():
+            raise ImportDataError(f"{path}: there is no such file or folder")
     dump = find_dump(path, format)
     if dump is None:
         what = "a dump of a trainer that mmhealth knows" if format is None else f"a {format} dump"

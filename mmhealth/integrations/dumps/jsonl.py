@@ -3,7 +3,7 @@
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,13 +123,15 @@ def stream_parts(
     files: Sequence[Path],
     step_of: Callable[[dict[str, Any]], int],
     read: Read,
+    once_of: Callable[[dict[str, Any]], Hashable],
 ) -> Iterator[Part]:
     """Parts of a dump whose steps stand one after the other in one file, or in several in order.
 
     ``files`` are in order of their names. Reading goes on where the last import stopped, if what it
     read last stands there still; that step is read again, since it may have gone on. Lines of one
     step are held in memory. A step that is lower than the one before it is a trainer that went back
-    to a checkpoint.
+    to a checkpoint; so is one in which something comes again that a step has once: what ``once_of``
+    gives, where that is not None.
     """
     root = found.root
     start = _resume(root, found.entries)
@@ -139,7 +141,8 @@ def stream_parts(
     sizes = [path.stat().st_size for path in files]
     held: list[Line] = []
     step: int | None = None
-    begun, problems = start, Problems()
+    begun, seen = start, set[Hashable]()
+    told, problems = Problems(), Problems()  # up to the last line of the step, and since
     last = found.entries[-1] if start.file else None
     for path, name in zip(files, names, strict=True):
         if start.file and name < start.file:
@@ -153,25 +156,29 @@ def stream_parts(
             except BadRecordError as error:
                 problems.add(path, line.number, str(error))
                 continue
-            if step is not None and here != step:
-                part = _part(root, step, begun, held, problems=problems, read=read, changed=0.0)
-                part = replace(part, reached=(_before(sizes, names, part), sum(sizes)))
-                if last is None or part.stamp != last.stamp:
-                    yield part
-                    problems.clear()
-                else:
-                    problems.keep_after(held[-1].path, held[-1].number)
-                last, held = None, []
+            once = once_of(line.record)
+            if step is not None and (here != step or once in seen):
+                new = _part(root, step, begun, held, problems=told, read=read, changed=0.0)
+                new = replace(new, reached=(_before(sizes, names, new), sum(sizes)))
+                if last is None or new.stamp != last.stamp:
+                    yield new
+                told.clear()
+                last, held, seen = None, [], set()
             if not held:
                 begun = Place(name, line.start, line.number - 1)
             step = here
             held.append(line)
+            told.absorb(problems)
+            problems.clear()
+            if once is not None:
+                seen.add(once)
     if held and step is not None:
         changed = held[-1].path.stat().st_mtime
-        part = _part(root, step, begun, held, problems=problems, read=read, changed=changed)
-        part = replace(part, reached=(sum(sizes), sum(sizes)))
-        if last is None or part.stamp != last.stamp:
-            yield part
+        told.absorb(problems)
+        new = _part(root, step, begun, held, problems=told, read=read, changed=changed)
+        new = replace(new, reached=(sum(sizes), sum(sizes)))
+        if last is None or new.stamp != last.stamp:
+            yield new
     elif not held:
         found.problems.absorb(problems)
 

@@ -1,5 +1,7 @@
 """ms-swift: ``completions.jsonl``, a line a step, every field a list with a value a row."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ from mmhealth.integrations.dumps.rewards import NO_REWARD, reward_functions, rew
 from mmhealth.integrations.dumps.tokens import Row
 
 NAME = "completions.jsonl"
+_FURTHER = (
+    "step: further lines of one step; all count, though one may be of an evaluation or of a "
+    "trainer that was started again"
+)
 _OWN = ("step", "prompt", "completion", "advantages", "entropy", "prompt_id", "request_id")
 
 
@@ -31,7 +37,7 @@ def _find(path: Path) -> list[Path]:
 
 
 def _parts(found: Found) -> Iterator[Part]:
-    return stream_parts(found, [found.root / NAME], _step_of, _read)
+    return stream_parts(found, [found.root / NAME], _step_of, _read, _block)
 
 
 def _step_of(record: dict[str, Any]) -> int:
@@ -44,20 +50,22 @@ def _step_of(record: dict[str, Any]) -> int:
     return int(first)
 
 
+def _block(record: dict[str, Any]) -> bytes:
+    """Digest of the prompts and completions: again in one step, and the step was logged again."""
+    text = json.dumps([record.get("prompt"), record.get("completion")])
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
 def _read(lines: Sequence[Line], problems: Problems) -> Iterator[Row]:
-    seen: list[Any] = []
-    for line in lines:
-        told = line.record.get("prompt"), line.record.get("completion")
-        if told in seen:
-            problems.note(
-                "step: the same prompts and completions are there twice; rows of a step that a "
-                "restart wrote again count twice"
-            )
-        seen.append(told)
+    for place, line in enumerate(lines):
         try:
-            yield from parse(line.record, problems)
+            rows = parse(line.record, problems)
         except BadRecordError as error:
             problems.add(line.path, line.number, str(error))
+            continue
+        if place > 0:
+            problems.note(_FURTHER, len(rows))
+        yield from rows
 
 
 def parse(record: dict[str, Any], problems: Problems) -> list[Row]:

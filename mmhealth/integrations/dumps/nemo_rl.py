@@ -33,6 +33,7 @@ _FILE = r"train_data_step(\d+)\.jsonl"
 _NO_WEIGHTS = (
     "log_weight: prev_logprobs are all 0, which NeMo-RL writes when it has not computed them"
 )
+_NO_SAMPLER = "log_weight: generation_logprobs are all 0 where prev_logprobs are not: not computed"
 
 
 def _holds(file: Path) -> bool:
@@ -78,7 +79,11 @@ def _with_weights(
     if prev.size and not prev.any():
         problems.note(_NO_WEIGHTS)
         return Row(values)
-    ratios = prev - _masked(record, "generation_logprobs", mask)
+    generation = _masked(record, "generation_logprobs", mask)
+    if generation.size and not generation.any():
+        problems.note(_NO_SAMPLER)
+        return Row(values)
+    ratios = prev - generation
     weights = weigh(ratios)
     values |= weights
     if "log_weight" in weights:

@@ -38,20 +38,17 @@ def _parts(found: Found) -> Iterator[Part]:
             f"{found.root} holds rollouts of several runs: {', '.join(runs)}; give each a folder"
         )
     files = [path for _, path in shards]
-    return stream_parts(found, files, lambda record: whole(record, "step"), _read)
+    return stream_parts(found, files, lambda record: whole(record, "step"), _read, _sample)
+
+
+def _sample(record: dict[str, Any]) -> int | None:
+    """Its number in the step, which the trainer writes once: again, and the step was repeated."""
+    sample = record.get("sample_idx")
+    return sample if isinstance(sample, int) else None
 
 
 def _read(lines: Sequence[Line], problems: Problems) -> Iterator[Row]:
-    seen: set[Any] = set()
     for line in lines:
-        sample = line.record.get("sample_idx")
-        if isinstance(sample, int) and sample in seen:
-            problems.note(
-                "step: a sample_idx is there twice; rows of a step that a restart wrote again "
-                "count twice"
-            )
-        if isinstance(sample, int):
-            seen.add(sample)
         try:
             yield parse(line.record, problems)
         except BadRecordError as error:

@@ -9,6 +9,8 @@ from typing import Any
 from mmhealth.integrations.dumps.problems import Problems
 from mmhealth.integrations.dumps.tokens import Row
 
+_LAST_STEP = 1 << 53
+
 Stamp = dict[str, Any]
 """What tells, as JSON, whether a part is still the one that was imported."""
 
@@ -80,28 +82,32 @@ def step_files(
     files are ``appended`` to, or come late, nothing of that follows.
     """
     standing = in_view(found.entries)
-    latest = {entry.step: entry.stamp for entry in found.entries}
-    went_back, dead = False, list[int]()
+    latest = {entry.step: entry for entry in found.entries}
+    went_back, dead = False, list[Imported]()
     new: list[tuple[int, Sequence[Path], Stamp, list[os.stat_result]]] = []
     for step, files in sorted(steps):
+        if step > _LAST_STEP:
+            _no_step(found.problems, sorted(files)[0], step)
+            continue
         try:
             about = [(path, path.stat()) for path in sorted(files)]
         except FileNotFoundError:  # removed since it was listed
             continue
         stamp = {str(path.relative_to(found.root)): [s.st_size, s.st_mtime_ns] for path, s in about}
         old, before = standing.get(step), latest.get(step)
-        if before == stamp and not appended and (went_back or old is None):
-            dead.append(step)
+        same = before is not None and before.stamp == stamp
+        if before is not None and same and not appended and (went_back or old is None):
+            dead.append(before)
         elif new or old is None or old.stamp != stamp:
             new.append((step, files, stamp, [s for _, s in about]))
             went_back |= before is not None and any(
-                before[name] != stamp[name] for name in before.keys() & stamp.keys()
+                before.stamp[name] != stamp[name] for name in before.stamp.keys() & stamp.keys()
             )
     if dead:
         found.problems.notices[
             "rows: files that the trainer has not written again since it went back to an earlier "
-            f"step (steps {dead[0]} to {dead[-1]}) are left out until it does"
-        ] = len(dead)
+            f"step (steps {dead[0].step} to {dead[-1].step}) are left out until it does"
+        ] = sum(entry.rows for entry in dead)
     total, done = sum(s.st_size for *_, stats in new for s in stats), 0
     for step, files, stamp, stats in new:
 
@@ -112,3 +118,9 @@ def step_files(
         changed = max((s.st_mtime for s in stats), default=0.0)
         paths = tuple(sorted(files))
         yield Part(step, stamp, rows, changed, paths, reached=(done, total))
+
+
+def _no_step(problems: Problems, path: Path, number: int) -> None:
+    """Tell of a number in a name that is no step's, once, however often the dump is looked at."""
+    if all(problem.path != path for problem in problems.first):
+        problems.add(path, None, f"{number} is too large for a step; left out")

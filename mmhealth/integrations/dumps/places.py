@@ -2,8 +2,11 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from mmhealth.errors import ImportDataError
 
 _MOST = 500
 
@@ -25,6 +28,16 @@ def folders(path: Path, depth: int = 2) -> list[Path]:
         ][:_MOST]
         found += level
     return found[:_MOST]
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raises ImportDataError for what below a path is gone, or is not this user's to read."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or path
+        raise ImportDataError(f"{place} cannot be read: {error.strerror or error}") from error
 
 
 def _open(folder: Path) -> bool:

@@ -53,15 +53,16 @@ def _traces(root: Path) -> dict[int, Path]:
 
 def _parts(found: Found) -> Iterator[Part]:
     traces = _traces(found.root)
+    exports = _exports(found.root)
     steps: dict[int, tuple[Path, ...]] = {}
-    for step, files in _exports(found.root):
+    for step, files in exports:
         if (files[0].parent / "STABLE").exists():
             steps[step] = (*files, *([traces[step]] if step in traces else []))
         elif not found.growing:
             found.problems.note(
                 f"step {step}: no STABLE beside its exports: not complete, left out"
             )
-    if not steps:
+    if not exports:
         steps = {step: (path,) for step, path in traces.items()}
     return step_files(found, steps.items(), _read)
 

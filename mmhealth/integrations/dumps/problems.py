@@ -55,10 +55,3 @@ class Problems:
     def clear(self) -> None:
         """Begin anew."""
         self.count, self.first, self.notices = 0, [], Counter()
-
-    def keep_after(self, path: Path, line: int) -> None:
-        """Forget those of a file up to a line, which were told before."""
-        old = [p for p in self.first if p.path == path and p.line is not None and p.line <= line]
-        self.first = [problem for problem in self.first if problem not in old]
-        self.count = min(self.count - len(old), len(self.first))
-        self.notices.clear()

@@ -9,6 +9,7 @@ from mmhealth.integrations.dumps.format import Format
 from mmhealth.integrations.dumps.ms_swift import MS_SWIFT
 from mmhealth.integrations.dumps.nemo_rl import NEMO_RL
 from mmhealth.integrations.dumps.open_instruct import OPEN_INSTRUCT
+from mmhealth.integrations.dumps.places import readable
 from mmhealth.integrations.dumps.prime_rl import PRIME_RL
 from mmhealth.integrations.dumps.rllm import RLLM
 from mmhealth.integrations.dumps.scalars.json_lines import METRICS_JSONL, VERL_FILE
@@ -60,13 +61,14 @@ def find_dump(path: Path, name: str | None = None) -> Dump | None:
     """The dump at a path; None where there is none of a format that is known, or of ``name``.
 
     A log of scalars counts where no dump of trajectories is. Raises ImportDataError where there are
-    several: which one is meant is not guessed.
+    several: which one is meant is not guessed; and for a folder that this user may not read.
     """
     formats = FORMATS if name is None else (find_format(name),)
     dumps: list[Dump] = []
-    for scalars in (False, True):
-        wanted = [known for known in formats if known.scalars is scalars]
-        dumps = dumps or [Dump(known, root) for known in wanted for root in known.find(path)]
+    with readable(path):
+        for scalars in (False, True):
+            wanted = [known for known in formats if known.scalars is scalars]
+            dumps = dumps or [Dump(known, root) for known in wanted for root in known.find(path)]
     if len(dumps) > 1:
         listed = "; ".join(f"{dump.root} ({dump.format.name})" for dump in dumps[:8])
         raise ImportDataError(

@@ -22,6 +22,14 @@ _STATE = "trainer_state.json"
 _FILE = r"completions_(\d+)\.parquet"
 _NEEDED = ("prompt", "completion")
 _OWN = ("step", "prompt", "completion", "advantage")
+_AGAIN = (
+    "step: rows that were logged again under the next step (num_iterations or "
+    "steps_per_generation above 1); they are counted once"
+)
+_MAYBE_AGAIN = (
+    "step: rows as in the step before, with one completion a prompt: sampled again by a policy "
+    "without spread, or logged again; they are counted"
+)
 
 
 def _holds(file: Path) -> bool:
@@ -32,50 +40,60 @@ def _holds(file: Path) -> bool:
         return False
 
 
+def _size(file: Path) -> int:
+    try:
+        return int(pq.read_metadata(file).num_rows)
+    except (pa.ArrowException, OSError):
+        return 0
+
+
 def _parts(found: Found) -> Iterator[Part]:
     files = numbered(found.root, _FILE)
     before = dict(
         zip([step for step, _ in files], [None, *(path for _, path in files)], strict=False)
     )
-    evaluated = _evaluated(found.root)
+    evaluated, sampled = _told(found.root)
     one = [(step, (path,)) for step, path in files if step not in evaluated]
-    if left := len(files) - len(one):
+    if left := [path for step, path in files if step in evaluated]:
         found.problems.notices[
             "rows: TRL writes an evaluation's completions over those of the step; the steps that "
             "trainer_state.json says were evaluated are left out"
-        ] = left
+        ] = sum(map(_size, left))
 
     def read(paths: Sequence[Path], problems: Problems) -> Iterator[Row]:
         step = next(step for step, path in files if path == paths[0])
-        return _read(paths[0], before[step], problems)
+        return _read(paths[0], before[step], problems, fresh=sampled.get(step))
 
     return step_files(found, one, read)
 
 
-def _evaluated(folder: Path) -> set[int]:
-    """Steps that were evaluated, as the trainer's state beside the dump says, if it lies there."""
+def _told(folder: Path) -> tuple[set[int], dict[int, bool]]:
+    """What the trainer's state says, where it lies beside the dump.
+
+    Steps that were evaluated, and whether a step that was logged had sampled: TRL logs
+    ``num_tokens`` where completions were generated since the last log, and there alone.
+    """
     home = folder.parent
     states = [home / _STATE, *sorted(home.glob(f"checkpoint-*/{_STATE}"))]
-    found: set[int] = set()
+    evaluated, sampled = set[int](), dict[int, bool]()
     for state in states:
         try:
             history = json.loads(state.read_text(encoding="utf-8"))["log_history"]
-            logs = [(entry["step"], entry) for entry in history]
+            logs = [(entry["step"], set(entry)) for entry in history]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        found |= {step for step, entry in logs if any(n.startswith("eval_") for n in entry)}
-    return found
+        evaluated |= {step for step, names in logs if any(n.startswith("eval_") for n in names)}
+        sampled |= {step: "num_tokens" in names for step, names in logs if "loss" in names}
+    return evaluated, sampled
 
 
-def _read(file: Path, before: Path | None, problems: Problems) -> Iterator[Row]:
+def _read(file: Path, before: Path | None, problems: Problems, fresh: bool | None) -> Iterator[Row]:
     table = _table(file)
-    if before is not None and before.exists() and _same_rows(table, before):
-        problems.note(
-            "step: rows that were logged again under the next step (num_iterations or "
-            "steps_per_generation above 1); they are counted once",
-            len(table),
-        )
-        return
+    if not fresh and before is not None and before.exists() and _same_rows(table, before):
+        if fresh is not None or _varied(table):
+            problems.note(_AGAIN, len(table))
+            return
+        problems.note(_MAYBE_AGAIN, len(table))
     if "advantage" not in table.column_names:
         problems.note("advantage: this TRL wrote none", len(table))
     others = {n: table[n].to_pylist() for n in table.column_names if n not in _OWN}
@@ -106,11 +124,25 @@ def _records(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _same_rows(table: pa.Table, before: Path) -> bool:
+    """Whether all columns but the step's are as in the file before."""
     try:
-        old = pq.read_table(before, columns=list(_NEEDED))
+        old = pq.read_table(before)
     except (pa.ArrowException, OSError):
         return False
-    return bool(len(table) > 0 and table.select(_NEEDED).equals(old))
+    names = [name for name in table.column_names if name != "step"]
+    if len(table) == 0 or not set(names) <= set(old.column_names):
+        return False
+    return bool(table.select(names).equals(old.select(names)))
+
+
+def _varied(table: pa.Table) -> bool:
+    """Whether some prompt has two different completions: sampling does not repeat those."""
+    completions: dict[str, Any] = {}
+    return any(
+        completions.setdefault(json.dumps(row["prompt"], default=str), row["completion"])
+        != row["completion"]
+        for row in _records(table.select(_NEEDED))
+    )
 
 
 def parse(record: dict[str, Any], functions: Sequence[str]) -> Row:

@@ -12,6 +12,7 @@ from mmhealth.errors import ImportDataError, RecordError
 from mmhealth.integrations.dumps.format import LossRatio
 from mmhealth.integrations.dumps.ledger import Ledger
 from mmhealth.integrations.dumps.parts import Found, Imported, Part
+from mmhealth.integrations.dumps.places import readable
 from mmhealth.integrations.dumps.problems import BadRecordError, Problems
 from mmhealth.integrations.dumps.registry import Dump
 from mmhealth.integrations.dumps.tokens import Row
@@ -67,7 +68,7 @@ class StepWriter:
         growing = settle is not None
         found = Found(self.dump.root, tuple(self._ledger.entries), self.problems, growing)
         held: Part | None = None
-        for part in self.dump.format.parts(found):
+        for part in self._parts(found):
             if stop is not None and stop.is_set():
                 return self.steps - before
             if held is not None:
@@ -90,6 +91,10 @@ class StepWriter:
         trace: TracebackType | None,
     ) -> None:
         self._close()
+
+    def _parts(self, found: Found) -> Iterator[Part]:
+        with readable(self.dump.root):
+            yield from self.dump.format.parts(found)
 
     def _import(self, part: Part) -> None:
         problems = Problems()

@@ -54,6 +54,18 @@ def test_a_trainer_that_went_back_begins_a_new_attempt(tmp_path: Path) -> None:
     assert import_dump(tmp_path, tmp_path / "run").steps == 0
 
 
+def test_a_trainer_that_went_back_and_says_the_same_again_hides_its_later_steps(
+    tmp_path: Path,
+) -> None:
+    before = [(step, {"scores": 0.5}) for step in range(1, 101)]
+    write(tmp_path / "metrics.jsonl", before)
+    import_dump(tmp_path, tmp_path / "run")
+    write(tmp_path / "metrics.jsonl", before + [(step, {"scores": 0.5}) for step in (41, 42)])
+    assert import_dump(tmp_path, tmp_path / "run").steps == 2
+    assert open_run(tmp_path / "run").complete_steps() == list(range(1, 43))
+    assert import_dump(tmp_path, tmp_path / "run").steps == 0
+
+
 def test_values_that_come_far_too_late_are_left_out_and_said(tmp_path: Path) -> None:
     records = [(step, {"scores": 0.0}) for step in range(1, 31)]
     write(tmp_path / "metrics.jsonl", [*records, (3, {"eval": 1.0}), (29, {"eval": 2.0})])

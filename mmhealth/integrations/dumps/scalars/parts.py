@@ -135,6 +135,7 @@ def scalar_parts(
         if window.goes_back(reading):
             yield from news.all(window)
             window.forget()
+            news.told = True  # were its values those of before, its later steps would stand
         window.add(file, reading)
         if len(window.steps) > WINDOW:
             yield from news.of(window, [min(window.steps)])

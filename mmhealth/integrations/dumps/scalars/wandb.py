@@ -32,6 +32,8 @@ _BLOCK = 1 << 15
 _CHUNK = struct.Struct("<IHB")
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _LOOKED_AT = 200
+_MOST_BYTES = 16 << 20
+"""A larger record holds a table or a configuration, not scalars."""
 
 
 class Record(NamedTuple):
@@ -92,7 +94,7 @@ def read_history(path: Path, spot: Spot, whole: bool, problems: Problems) -> Ite
 
 def records(path: Path, spot: Spot, whole: bool, problems: Problems) -> Iterator[Record]:
     """The records of a log, put together from their chunks."""
-    start, number, held, wanted = spot.offset, spot.number, b"", False
+    start, number, held, wanted = spot.offset, spot.number, bytearray(), False
     with path.open("rb") as file:
         at = max(spot.offset, _BEGIN)
         while True:
@@ -113,21 +115,24 @@ def records(path: Path, spot: Spot, whole: bool, problems: Problems) -> Iterator
             if size + _CHUNK.size > left or not right:
                 number += 1
                 problems.add(path, number, "this record has the wrong checksum")
-                at, held, wanted = at + left, b"", False
+                at, held, wanted = at + left, bytearray(), False
                 continue
             if kind in (_FULL, _FIRST):
                 if wanted:
                     number += 1
                     problems.add(path, number, "the end of this record was never written")
-                start, held = at, b""
+                start, held = at, bytearray()
             elif not wanted:  # the rest of a record that began in a damaged chunk
                 at += _CHUNK.size + size
                 continue
             at += _CHUNK.size + size
-            held, wanted = held + data, kind in (_FIRST, _MIDDLE)
+            wanted = kind in (_FIRST, _MIDDLE)
+            if len(held) <= _MOST_BYTES:
+                held += data
             if not wanted:
                 number += 1
-                yield Record(start, at, number, held)
+                if len(held) <= _MOST_BYTES:
+                    yield Record(start, at, number, bytes(held))
     if whole and (wanted or head):
         problems.add(path, number + 1, "the file ends within this record")
 

@@ -18,6 +18,7 @@
     ├── NotifyError              the configuration of notifications is wrong; names file and target
     ├── TrackerError             health metrics cannot be sent to a tracker
     │   └── TrackerTargetError   the tracker asked for is not known or not installed
+    ├── EngineError              the workers that were to do the work are gone, or cannot be had
     ├── AttachError              a trainer is not one that can be attached to; says how it differs
     └── PortInUseError           the port to serve on is taken
 """
@@ -85,6 +86,10 @@ class TrackerError(MmhealthError):
 
 class TrackerTargetError(TrackerError):
     """The tracker asked for is not known or not installed; the message says what to do."""
+
+
+class EngineError(MmhealthError):
+    """The workers that were to do the work are gone, or cannot be had; the message says why."""
 
 
 class AttachError(MmhealthError):

@@ -13,7 +13,13 @@ from mmhealth.estimators.entropy import entropy, token_mean
 from mmhealth.estimators.ess import EssSums, ess, signal_log_weights
 from mmhealth.estimators.forecast import Crossing, forecast_crossing
 from mmhealth.estimators.gini import gini, lorenz
-from mmhealth.estimators.groups import GroupShares, group_outcome, group_shares
+from mmhealth.estimators.groups import (
+    GroupShares,
+    group_codes,
+    group_outcome,
+    group_shares,
+    order_in_groups,
+)
 from mmhealth.estimators.histogram import (
     LOG_RATIO_EDGES_V1,
     LOG_RATIO_RELATIVE_ERROR_V1,
@@ -64,6 +70,7 @@ __all__ = [
     "gini_interval_from_zeros",
     "gradient_diversity",
     "gradient_noise",
+    "group_codes",
     "group_outcome",
     "group_shares",
     "histogram_percentile",
@@ -78,6 +85,7 @@ __all__ = [
     "newcombe_interval",
     "nonfinite_tokens",
     "opposing_share",
+    "order_in_groups",
     "pareto_khat",
     "poisson_upper",
     "regression_step",

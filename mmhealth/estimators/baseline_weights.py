@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 
 from mmhealth.errors import EstimatorInputError
 from mmhealth.estimators.checks import FloatArray, finite_vector, non_negative_vector, same_length
-from mmhealth.estimators.groups import group_codes
+from mmhealth.estimators.groups import group_codes, order_in_groups
 
 
 def baseline_weights(norms: ArrayLike, advantages: ArrayLike, groups: ArrayLike) -> FloatArray:
@@ -30,12 +30,12 @@ def baseline_weights(norms: ArrayLike, advantages: ArrayLike, groups: ArrayLike)
         raise EstimatorInputError("advantages: 0 in some rows, which hides the norm of their score")
     with np.errstate(divide="ignore"):
         logs = np.log(sizes) - np.log(scales)
-    order = np.lexsort((logs, codes))
-    top = np.full(codes.max() + 1, -np.inf)
-    np.maximum.at(top, codes, logs)
+    order = order_in_groups(codes, logs)
+    counts = np.bincount(codes)
+    top = logs[order][np.cumsum(counts) - 1]
     top = np.where(np.isfinite(top), top, 0.0)
     squares = np.exp(2 * (logs - top[codes]))
     total = np.bincount(codes[order], weights=squares[order])
-    equal = (1 / np.bincount(codes))[codes]
+    equal = (1 / counts)[codes]
     held = total[codes]
     return np.asarray(np.divide(squares, held, out=equal, where=held > 0), np.float64)

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 
 from mmhealth import estimators
+from mmhealth.health.outcomes import group_numbers
 from mmhealth.health.rows import Array, Measured, Missing, Rows, look_up, with_role
 from mmhealth.runlog import StepData
 from mmhealth.schema import UPDATE_ROLES
@@ -28,22 +29,24 @@ def baseline_gap(data: StepData, last: pl.DataFrame) -> Measured:
     reward = _of_trajectory(data, rows, "reward")
     if not np.isfinite(np.concatenate([norms, advantage, reward.numbers("reward")])).all():
         raise Missing("grad_norm, advantage or reward is not finite in some update rows")
-    group = _of_trajectory(data, rows, "group_id").frame["group_id"].rank("dense").to_numpy() - 1
-    return _mean_gap(norms, advantage, reward.numbers("reward"), group.astype(np.intp))
+    groups = _of_trajectory(data, rows, "group_id").frame["group_id"]
+    codes = estimators.group_codes(group_numbers(groups))
+    return _mean_gap(norms, advantage, reward.numbers("reward"), codes)
 
 
 def _mean_gap(
     norms: Array, advantage: Array, reward: Array, group: np.ndarray[tuple[int], np.dtype[np.intp]]
 ) -> Measured:
-    order = np.lexsort((norms, advantage, reward, group))
+    order = estimators.order_in_groups(group, norms, advantage, reward)
     table, group = np.stack((norms, advantage, reward))[:, order], group[order]
-    first = np.searchsorted(group, np.arange(group[-1] + 1))
+    first = np.flatnonzero(np.diff(group, prepend=-1))
     differs = np.maximum.reduceat(table[2], first) > np.minimum.reduceat(table[2], first)
     told = differs & np.logical_and.reduceat(table[1] != 0, first)
     if not told.any():
         raise Missing("no group has rewards that differ and advantages that all are not 0")
-    norms, advantage, reward = table[:, told[group]]
-    group = group[told[group]]
+    if not told.all():
+        table, group = table[:, told[group]], group[told[group]]
+    norms, advantage, reward = table
     best = np.bincount(group, estimators.baseline_weights(norms, advantage, group) * reward)
     mean = np.bincount(group, reward) / np.maximum(np.bincount(group), 1)
     return Measured(float(np.abs(best - mean).sum() / told.sum()), norms.size)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from mmhealth import estimators
 from mmhealth.health.baseline_gap import baseline_gap
@@ -20,7 +19,17 @@ from mmhealth.health.outcomes import (
     stuck_share,
     success_rate,
 )
-from mmhealth.health.rows import Array, Collector, Measured, Missing, Rows, last_update, with_role
+from mmhealth.health.rows import (
+    Array,
+    Collector,
+    Measured,
+    Missing,
+    Rows,
+    as_floats,
+    last_update,
+    present,
+    with_role,
+)
 from mmhealth.health.second_moments import second_moments
 from mmhealth.health.step_intervals import Demand, Found, step_intervals, without_signal
 from mmhealth.runlog import StepData
@@ -154,7 +163,7 @@ def _token_mean(rows: Rows, column: str) -> Measured:
             counts = rows.numbers(weights)
         except Missing:
             continue
-        complete = rows.frame[column].cast(pl.Float64).to_numpy()
+        complete = as_floats(rows.frame[column])
         usable = np.isfinite(complete)
         if counts[usable].any():
             mean = estimators.token_mean(complete[usable], counts[usable])
@@ -188,7 +197,9 @@ def _nonfinite(data: StepData) -> Measured:
         frame = data.trajectories if table == "trajectories" else data.updates
         for column in columns:
             if column in frame.columns:
-                values = frame[column].drop_nulls().cast(pl.Float64).to_numpy()
+                values = present(frame[column])
+                if np.isfinite(values).all():
+                    continue
                 found = estimators.count_nonfinite(values)
                 count += found.total - (found.neginf if column == "log_weight" else 0)
     if (histogram := data.histograms.get("log_ratio_histogram")) is not None:

@@ -14,6 +14,7 @@ from mmhealth.health.rows import (
     Measured,
     Missing,
     Rows,
+    are_distinct,
     count_trajectories,
     look_up,
 )
@@ -42,7 +43,7 @@ def group_outcomes(sampled: Rows, used: Rows, out: Collector) -> Outcomes:
         groups = sampled.frame["group_id"] if "group_id" in sampled.frame.columns else None
         if groups is None or groups.null_count():
             raise Missing("group_id is not logged")
-        ids = groups.rank("dense").to_numpy()
+        ids = group_numbers(groups)
         shares = estimators.group_shares(ids, success)
         rows = estimators.group_outcome(ids, success)
     except (Missing, EstimatorInputError) as reason:
@@ -57,10 +58,19 @@ def group_outcomes(sampled: Rows, used: Rows, out: Collector) -> Outcomes:
     out.values["dead_group_share_unsolved"] = shares.failed / unsolved if unsolved else None
     if not len(used):
         return Outcomes()
-    table = sampled.frame.with_columns(outcome=pl.Series(rows, dtype=pl.Float64))
-    found = look_up(used.frame, table, "outcome").fill_null(0.0).to_numpy()
-    unsolved_rows = count_trajectories(table.filter(pl.col("outcome") < 1))
-    return Outcomes(found, unsolved_rows, table)
+    table = sampled.frame.hstack([pl.Series("outcome", rows, pl.Float64)])
+    found = look_up(used.frame, table, "outcome")
+    known = found.fill_null(0.0) if found.has_nulls() else found
+    if are_distinct(table):
+        unsolved_rows = int((rows < 1).sum())
+    else:
+        unsolved_rows = count_trajectories(table.filter(pl.col("outcome") < 1))
+    return Outcomes(known.to_numpy(), unsolved_rows, table)
+
+
+def group_numbers(groups: pl.Series) -> np.ndarray[Any, Any]:
+    """A complete column of groups as whole numbers, one a group."""
+    return (groups if groups.dtype.is_integer() else groups.rank("dense")).to_numpy()
 
 
 def success_rate(sampled: Rows) -> Measured:
@@ -102,7 +112,7 @@ def stuck_share(sampled: Rows) -> Measured:
     groups = sampled.frame["group_id"] if "group_id" in sampled.frame.columns else None
     if groups is None or groups.null_count():
         raise Missing("group_id is not logged")
-    failed = estimators.group_outcome(groups.rank("dense").to_numpy(), _success(sampled)) < 0
+    failed = estimators.group_outcome(group_numbers(groups), _success(sampled)) < 0
     stuck = failed & (entropy < SETTLED_NATS)
     return Measured(float(np.sum(stuck)) / stuck.size, stuck.size)
 

@@ -45,7 +45,7 @@ class Rows:
             if nulls == len(series):
                 raise Missing(f"{column} is not logged")
             raise Missing(f"{column} is missing in {nulls} of {len(series)} {self.what} rows")
-        return series.cast(pl.Float64).to_numpy()
+        return as_floats(series)
 
     def present(self, column: str) -> Array:
         """The finite values that are there, at least one."""
@@ -53,11 +53,22 @@ class Rows:
             raise Missing(f"no {self.what} rows")
         if column not in self.frame.columns:
             raise Missing(f"{column} is not logged")
-        values = self.frame[column].drop_nulls().cast(pl.Float64).to_numpy()
-        values = values[np.isfinite(values)]
-        if not values.size:
+        values = present(self.frame[column])
+        finite = np.isfinite(values)
+        if not finite.any():
             raise Missing(f"{column} has no finite value")
-        return np.asarray(values, np.float64)
+        return values if finite.all() else np.asarray(values[finite], np.float64)
+
+
+def as_floats(series: pl.Series) -> Array:
+    """Numbers or flags as float64; null becomes NaN."""
+    floats = series if series.dtype == pl.Float64 else series.cast(pl.Float64)
+    return np.asarray(floats.to_numpy(), np.float64)
+
+
+def present(series: pl.Series) -> Array:
+    """Those that are not null, as float64."""
+    return as_floats(series.drop_nulls() if series.has_nulls() else series)
 
 
 class Collector:
@@ -119,21 +130,24 @@ def count_trajectories(frame: pl.DataFrame) -> int:
     """How many trajectories the rows speak of; each row without an id is one of its own."""
     if frame.is_empty():
         return 0
+    if are_distinct(frame):
+        return len(frame)
     ids = frame.select("rank", "trajectory_id")
-    if nulls := ids["trajectory_id"].null_count():
-        ids = ids.drop_nulls()
-    if ids["rank"].min() != ids["rank"].max():
-        return nulls + ids.n_unique()
-    one_rank = ids["trajectory_id"]
-    return nulls + (len(one_rank) if _ascend(one_rank) else one_rank.n_unique())
+    nulls = ids["trajectory_id"].null_count()
+    return nulls + ids.drop_nulls().n_unique()
 
 
-def _ascend(ids: pl.Series) -> bool:
-    """Whether these are whole numbers, each above the one before: all different, told at once."""
+def are_distinct(frame: pl.DataFrame) -> bool:
+    """Whether each row is above the one before, by rank, then by number: all different, told at
+    once. False says nothing."""
+    ids = frame["trajectory_id"]
     if not ids.dtype.is_integer() or ids.has_nulls():
         return False
-    numbers = ids.to_numpy()
-    return bool((numbers[1:] > numbers[:-1]).all())
+    numbers, ranks = ids.to_numpy(), frame["rank"].to_numpy()
+    higher = numbers[1:] > numbers[:-1]
+    if ranks.size and (ranks == ranks[0]).all():
+        return bool(higher.all())
+    return bool(((ranks[1:] > ranks[:-1]) | (higher & (ranks[1:] == ranks[:-1]))).all())
 
 
 def same_ids(left: pl.DataFrame, right: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -151,10 +165,21 @@ def look_up(rows: pl.DataFrame, trajectories: pl.DataFrame, column: str) -> pl.S
     numbers on one side and text on the other are compared as text.
     """
     keys = ["rank", "trajectory_id"]
+    if all(_same(rows[key], trajectories[key]) for key in keys) and are_distinct(trajectories):
+        return trajectories[column]
     left, right = same_ids(rows.select(keys), trajectories.select(*keys, column))
     ids = right["trajectory_id"]
     same = left.equals(right.select(keys)) and not ids.has_nulls()
-    if same and (_ascend(ids) or ids.n_unique() == len(ids)):
+    if same and ids.n_unique() == len(ids):
         return right[column]
     right = right.unique(keys, keep="last", maintain_order=True)
     return left.join(right, on=keys, how="left", maintain_order="left")[column]
+
+
+def _same(left: pl.Series, right: pl.Series) -> bool:
+    """Whether these are the same whole numbers; False says nothing."""
+    if len(left) != len(right) or not (left.dtype == right.dtype == pl.Int64):
+        return False
+    if left.has_nulls() or right.has_nulls():
+        return False
+    return bool((left.to_numpy() == right.to_numpy()).all())

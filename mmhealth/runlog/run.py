@@ -189,9 +189,13 @@ class Run:
             key,
             self._held.commits.by_step[key],
             self._held.rows_of,
-            owned(self._held.late_frame(key.step), self._held.commits),
+            self._late(key.step),
             ranks_expected=self._held.commits.ranks_expected(key),
         )
+
+    def _late(self, step: int) -> pl.DataFrame:
+        late = self._held.late_frame(step)
+        return late if late.is_empty() else owned(late, self._held.commits)
 
     def _is_due(self, key: StepKey) -> bool:
         return self._held.is_complete(key) or self._held.commits.is_overdue(key)

@@ -91,9 +91,10 @@ def to_frame(parts: Iterable[tuple[pa.Table, Writer]]) -> pl.DataFrame:
     for rows, writer in parts:
         frame = pl.from_arrow(rows)
         assert isinstance(frame, pl.DataFrame)
-        rank, attempt = pl.lit(writer.rank, pl.Int64), pl.lit(writer.attempt, pl.Int64)
         if frame.width:
-            frames.append(frame.with_columns(rank=rank, attempt=attempt))
+            about = {"rank": writer.rank, "attempt": writer.attempt}
+            owner = [pl.Series(name, np.full(len(frame), v, np.int64)) for name, v in about.items()]
+            frames.append(frame.drop(about, strict=False).hstack(owner))
     return stack(frames)
 
 
@@ -101,6 +102,8 @@ def stack(frames: list[pl.DataFrame]) -> pl.DataFrame:
     """Frames one below the other, as `to_frame` does."""
     if not frames:
         return pl.DataFrame()
+    if len(frames) == 1:
+        return frames[0].rechunk()
     return pl.concat(frames, how="diagonal_relaxed", rechunk=True)
 
 

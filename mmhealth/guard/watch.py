@@ -59,7 +59,7 @@ class Watch:
         """Last step that the job added and that was judged."""
         if self._monitor is None:
             return None
-        own = pl.col("attempt") >= self._monitor.engine.first_attempt
+        own = pl.col("attempt") >= self._monitor.rule_engine.first_attempt
         steps = self._monitor.timeline.frame.filter(own)["step"]
         return int(steps[-1]) if len(steps) else None
 

@@ -1,5 +1,6 @@
 """The bases of the effective sample size: importance weights, signal, contribution."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -118,19 +119,42 @@ def weight_ess(log_w: Array) -> Measured:
     return fraction(log_w)
 
 
-def fraction(log_w: Array, of: int = 0) -> Measured:
-    """ESS of log values as a fraction of the rows, or of ``of`` rows where those are more.
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """ESS of some rows."""
 
-    Rows beyond those given weigh nothing. A value that is not finite (-inf is: a weight of zero)
-    leaves its row out; where more than half are like that, the rest say nothing of the whole.
+    ess: float
+    """A count of rows."""
+    rows: int
+    lost: int
+    """Of the rows, those left out because their value is not finite."""
+
+    def fraction(self, of: int = 0) -> Measured:
+        """As a fraction of the rows that are known, or of ``of`` rows where those are more.
+
+        Rows beyond those given weigh nothing.
+        """
+        rows = max(of, self.rows) - self.lost
+        return Measured(self.ess / rows, rows)
+
+
+def count_ess(log_w: Array) -> Counted:
+    """ESS of log values. A value that is not finite (-inf is: a weight of zero) leaves its row out;
+    where more than half are like that, the rest say nothing of the whole.
     """
     usable = known(log_w, np.isnan(log_w) | np.isposinf(log_w))
-    rows = max(of, log_w.size) - (log_w.size - usable.size)
-    return Measured(estimators.ess(usable) / rows, rows)
+    return Counted(estimators.ess(usable), log_w.size, log_w.size - usable.size)
+
+
+def fraction(log_w: Array, of: int = 0) -> Measured:
+    """ESS of log values as `Counted.fraction` of the rows."""
+    return count_ess(log_w).fraction(of)
 
 
 def known(values: Array, lost: np.ndarray[Any, np.dtype[np.bool_]]) -> Array:
     """The values that are not lost; unknown altogether where more than half of them are."""
+    if not lost.any():
+        return values
     if 2 * int(lost.sum()) > values.size:
         raise Missing(f"{int(lost.sum())} of {values.size} rows are not finite")
     return np.asarray(values[~lost], np.float64)

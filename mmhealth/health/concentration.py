@@ -1,5 +1,7 @@
 """How unequal the rows of an update are: Gini and top share of norms, tail of weights."""
 
+from functools import cache
+
 import numpy as np
 
 from mmhealth import estimators
@@ -7,17 +9,18 @@ from mmhealth.health.bases import ON_POLICY, Level, known, unsolved
 from mmhealth.health.rows import Array, Collector, Measured, Missing, Rows
 
 
-def concentration(level: Level, rows: Rows, outcome: Array | None) -> Collector:
-    """Gini, top share and weight tail over the rows that entered an update.
+def concentration(out: Collector, level: Level, rows: Rows, outcome: Array | None) -> None:
+    """Put Gini, top share and weight tail over the rows that entered an update.
 
     ``outcome`` of each row's group as in `mmhealth.health.outcomes.Outcomes`.
     """
-    out = Collector()
 
+    @cache
     def norms() -> Array:
         values = rows.numbers("grad_norm")
         return known(values, ~np.isfinite(values))
 
+    @cache
     def log_weights() -> Array:
         values = level.log_weights(rows)
         if not np.any(values):
@@ -39,4 +42,3 @@ def concentration(level: Level, rows: Rows, outcome: Array | None) -> Collector:
     out.put("weight_khat", khat)
     out.put("weight_khat_limit", lambda: estimators.khat_threshold(len(log_weights())))
     out.put("max_weight_share", lambda: estimators.max_weight_share(log_weights()))
-    return out

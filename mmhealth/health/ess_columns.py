@@ -1,6 +1,7 @@
 """The ESS columns of a timeline row, on every basis and over every choice of rows."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -8,7 +9,9 @@ import polars as pl
 from mmhealth.health.bases import (
     BASES,
     Basis,
+    Counted,
     Level,
+    count_ess,
     fraction,
     log_basis,
     signal_ceiling,
@@ -17,6 +20,7 @@ from mmhealth.health.bases import (
 )
 from mmhealth.health.outcomes import Outcomes
 from mmhealth.health.rows import (
+    Array,
     Collector,
     Measured,
     Missing,
@@ -53,14 +57,12 @@ def count_sampled(data: StepData, sampled: Rows) -> int:
     return count_trajectories(frame)
 
 
-def ess_columns(level: Level, used: UsedRows, nominal: int | None) -> Collector:
-    """Every ESS column of a step."""
-    out = Collector()
+def ess_columns(out: Collector, level: Level, used: UsedRows, nominal: int | None) -> None:
+    """Put every ESS column of a step."""
     for basis in BASES:
-        out.absorb(_of_basis(basis, level, used, nominal))
+        _of_basis(out, basis, level, used, nominal)
     out.put("ess_signal_ceiling", lambda: signal_ceiling(used.sampled, used.trajectories))
     out.put("ess_weight_other", lambda: _other_level(level, used.sampled))
-    return out
 
 
 def ess_per_update(
@@ -69,7 +71,10 @@ def ess_per_update(
     """ESS over the sampled rows of each update; ``whole`` are the metrics of the step."""
     if data.updates.is_empty():
         return []
-    numbers = data.updates["update"].drop_nulls().unique().sort().to_list()
+    update = data.updates["update"]
+    numbers = [first := update.min()]
+    if first is None or first != update.max():
+        numbers = update.drop_nulls().unique().sort().to_list()
     is_whole = len(numbers) == 1 and used.trajectories <= len(used.sampled)
     result = []
     for number in numbers:
@@ -83,35 +88,51 @@ def ess_per_update(
     return result
 
 
-def _of_basis(basis: Basis, level: Level, used: UsedRows, nominal: int | None) -> Collector:
-    out = Collector()
+def _of_basis(
+    out: Collector, basis: Basis, level: Level, used: UsedRows, nominal: int | None
+) -> None:
     name = f"ess_{basis}"
+    is_weight = basis == "weight"
 
-    def whole(rows: Rows, of: int = 0) -> Measured:
-        if basis == "weight":
+    @cache
+    def values() -> Array:
+        return log_basis(basis, level, used.sampled)
+
+    @cache
+    def counted() -> Counted:
+        return count_ess(values())
+
+    def whole() -> Measured:
+        return level.ess(used.sampled) if is_weight else counted().fraction(used.trajectories)
+
+    def entered() -> Measured:
+        rows = level.as_multiplied(used.update)
+        if rows.frame is not used.sampled.frame:
+            return level.ess(rows) if is_weight else fraction(log_basis(basis, level, rows))
+        if not is_weight:
+            return counted().fraction()
+        if name not in out.values:
             return level.ess(rows)
-        return fraction(log_basis(basis, level, rows), of)
+        return Measured(out.known(name), out.rows[name])
 
     def of_nominal() -> float:
-        if name in out.reasons:
-            raise Missing(out.reasons[name])
+        value = out.known(name)
         if not nominal:
             raise Missing("nominal_batch is not logged")
         rows = len(used.sampled)
-        if basis != "weight":
-            rows = max(rows, used.trajectories)
-        return float(out.values[name] * rows / nominal)
+        return value * (rows if is_weight else max(rows, used.trajectories)) / nominal
 
     def left() -> Measured:
-        values = unsolved(log_basis(basis, level, used.sampled), used.outcomes.used)
-        return fraction(values, used.outcomes.unsolved)
+        outcome = used.outcomes.used
+        if outcome is not None and (outcome < 1).all():
+            return counted().fraction(used.outcomes.unsolved)
+        return fraction(unsolved(values(), outcome), used.outcomes.unsolved)
 
-    out.put(name, lambda: whole(used.sampled, used.trajectories))
-    out.put(f"{name}_update", lambda: whole(level.as_multiplied(used.update)))
+    out.put(name, whole)
+    out.put(f"{name}_update", entered)
     out.put(f"{name}_nominal", of_nominal)
-    if basis != "weight":
+    if not is_weight:
         out.put(f"{name}_unsolved", left)
-    return out
 
 
 def _other_level(level: Level, rows: Rows) -> Measured:

@@ -65,7 +65,7 @@ def forecast_run(monitor: Monitor) -> tuple[Forecast, ...]:
     it within `WINDOW` steps; there is none for the others.
     """
     history = [metrics for _, metrics in monitor.timeline.visible()]
-    states = monitor.engine.states()
+    states = monitor.rule_engine.states()
     quiet = [rule for rule in monitor.policy.rules if states[rule.name] != "firing"]
     found = (_forecast(rule, history) for rule in quiet if rule.has_fixed_level and history)
     return tuple(forecast for forecast in found if forecast is not None)

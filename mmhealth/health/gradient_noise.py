@@ -24,12 +24,11 @@ NOT_LOGGED = "grad_cosine is not logged"
 ALIKE = "the gradients do not differ: there is no noise"
 
 
-def noise_columns(data: StepData, last: pl.DataFrame) -> Collector:
-    """Signal-to-noise ratio and noise scale with their intervals, diversity, opposing share.
+def noise_columns(out: Collector, data: StepData, last: pl.DataFrame) -> None:
+    """Put signal-to-noise ratio and noise scale with their intervals, diversity, opposing share.
 
     ``last``: each trajectory as it entered its last update.
     """
-    out = Collector()
 
     @cache
     def rows() -> tuple[Array, Array, Array]:
@@ -68,7 +67,6 @@ def noise_columns(data: StepData, last: pl.DataFrame) -> Collector:
     put("noise_scale_high", lambda: scales()[1], UNRESOLVED)
     put("gradient_diversity", lambda: estimators.gradient_diversity(*rows()))
     out.put("opposing_share", lambda: _opposing(last))
-    return out
 
 
 def _without_cosines(rows: pl.DataFrame) -> bool:

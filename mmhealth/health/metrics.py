@@ -8,12 +8,14 @@ import numpy as np
 
 from mmhealth import estimators
 from mmhealth.health.baseline_gap import baseline_gap
-from mmhealth.health.bases import Level
+from mmhealth.health.bases import BASES, Level
 from mmhealth.health.concentration import concentration
 from mmhealth.health.ess_columns import UsedRows, count_sampled, ess_columns, ess_per_update
 from mmhealth.health.gradient_noise import noise_columns
 from mmhealth.health.logged_means import logged_mean, nonfinite_means
 from mmhealth.health.outcomes import (
+    BY_OUTCOME,
+    Outcomes,
     group_outcomes,
     retreat_share,
     stuck_share,
@@ -86,8 +88,13 @@ class StepMetrics:
         )
 
 
-def step_metrics(data: StepData, loss_ratio: str, demanded: Collection[Demand] = ()) -> StepMetrics:
-    """All metrics of one step, and the intervals that are demanded.
+def step_metrics(
+    data: StepData,
+    loss_ratio: str,
+    demanded: Collection[Demand] = (),
+    wanted: Collection[str] | None = None,
+) -> StepMetrics:
+    """The metrics of one step that are wanted, or all, and the intervals that are demanded.
 
     Reward, success, entropy and groups are taken over sampled rows; ESS, Gini and tail over sampled
     rows, each as it entered its last update, and ``*_update`` over rows that entered an update.
@@ -95,7 +102,7 @@ def step_metrics(data: StepData, loss_ratio: str, demanded: Collection[Demand] =
     signal and contribution. ``*_unsolved`` leaves out the groups that are solved. Of a step without
     trajectories reward, entropy and kl_ref are the scalars of that name, where they are logged.
     """
-    out = Collector()
+    out = Collector(None if wanted is None else {*wanted, *map(_base_of, wanted)})
     sampled = Rows(with_role(data.trajectories, SAMPLED_ROLES), "sampled")
     last = last_update(data.updates)
     used_sampled = Rows(with_role(last, SAMPLED_ROLES), "sampled")
@@ -110,11 +117,13 @@ def step_metrics(data: StepData, loss_ratio: str, demanded: Collection[Demand] =
         "time": data.committed,
     }
     level = Level(loss_ratio, data)
-    outcomes = group_outcomes(sampled, used_sampled, out)
+    outcomes = Outcomes()
+    if demanded or out.wants(*BY_OUTCOME):
+        outcomes = group_outcomes(sampled, used_sampled, out)
     used = UsedRows(used_sampled, used_update, count_sampled(data, sampled), outcomes)
-    out.absorb(ess_columns(level, used, data.nominal_batch))
-    out.absorb(concentration(level, used_sampled, outcomes.used))
-    out.absorb(noise_columns(data, last))
+    ess_columns(out, level, used, data.nominal_batch)
+    concentration(out, level, used_sampled, outcomes.used)
+    noise_columns(out, data, last)
     out.put("baseline_gap", lambda: baseline_gap(data, last))
     out.put("entropy", lambda: logged_mean(data, "entropy") or _token_mean(sampled, "entropy"))
     out.put("strategic_entropy", lambda: _mean(sampled.present("strategic_entropy")))
@@ -128,16 +137,22 @@ def step_metrics(data: StepData, loss_ratio: str, demanded: Collection[Demand] =
     out.put("log_ratio_p95", lambda: _p95(data, "log_ratio_histogram"))
     out.put("log_ratio_p95_tool", lambda: _p95(data, "log_ratio_tool_histogram"))
     out.put("nonfinite", lambda: _nonfinite(data))
+    every_basis = all(out.wants(f"ess_{basis}") for basis in BASES)
     return StepMetrics(
         out.values,
         out.reasons,
         out.rows,
-        ess_per_update(data, level, used, out),
-        _by_source(data),
+        ess_per_update(data, level, used, out) if every_basis else [],
+        _by_source(data) if wanted is None else [],
         has_weights=level.has_weights,
         assumes_weights=level.weighs and not level.has_weights,
         intervals=step_intervals(demanded, data, level, used, out),
     )
+
+
+def _base_of(metric: str) -> str:
+    """A share of the nominal batch is made of that of the rows."""
+    return metric.removesuffix("_nominal")
 
 
 def _by_source(data: StepData) -> list[dict[str, Any]]:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from mmhealth.engines import Engine
 from mmhealth.health.alerts import Alert
-from mmhealth.health.engine import Engine
 from mmhealth.health.policy import Policy, default_policy
+from mmhealth.health.rule_engine import RuleEngine
 from mmhealth.health.timeline import LivedStep, Timeline
 from mmhealth.runlog import Recorder, Run, open_run
 
@@ -24,6 +25,7 @@ class Monitor:
         on_alert: called back as by `subscribe`.
         first_attempt: only steps of this attempt and later ones can breach a rule; older ones are
             history, which baselines know, and of a fall the window before.
+        engine: what measures steps, window by window; here, one after the other, without.
 
     Raises RunError as `open_run` does, also for the policy's reference run.
     """
@@ -35,14 +37,17 @@ class Monitor:
         *,
         on_alert: Callable[[Alert], None] | None = None,
         first_attempt: int = 0,
+        engine: Engine | None = None,
     ) -> None:
         path = run.run_dir if isinstance(run, Recorder) else run
         self.run = path if isinstance(path, Run) else open_run(Path(path))
         self.policy = policy or default_policy()
-        self.timeline = Timeline(self.run, self.policy.demanded)
-        self.engine = Engine(self.policy, first_attempt=first_attempt)
+        self.timeline = Timeline(self.run, self.policy.demanded, engine=engine)
+        self.rule_engine = RuleEngine(self.policy, first_attempt=first_attempt)
         reference = self.policy.reference
-        self._reference = None if reference is None else Timeline(open_run(reference))
+        self._reference = (
+            None if reference is None else Timeline(open_run(reference), engine=engine)
+        )
         self._update_reference()
         self._subscribers = [] if on_alert is None else [on_alert]
         self._told: dict[tuple[str, int, int], Alert] = {}
@@ -50,7 +55,7 @@ class Monitor:
     @property
     def alerts(self) -> list[Alert]:
         """All alerts so far, in the order in which they fired."""
-        return self.engine.alerts
+        return self.rule_engine.alerts
 
     def subscribe(self, callback: Callable[[Alert], None]) -> None:
         """Call back, with a copy of the alert, whenever one fires, resolves or is superseded.
@@ -66,7 +71,7 @@ class Monitor:
         changed_from = min((key for key in news if key is not None), default=None)
         if changed_from is None:
             return []
-        self.engine.advance(self.timeline, changed_from)
+        self.rule_engine.advance(self.timeline, changed_from)
         present = {alert.key for alert in self.alerts}
         gone = [self._told.pop(key) for key in [key for key in self._told if key not in present]]
         changed = [replace(a, state="superseded") for a in gone if a.state != "superseded"]
@@ -84,8 +89,8 @@ class Monitor:
         """Read what is new of the reference run; return the earliest step held against it."""
         if self._reference is None or self._reference.update() is None:
             return None
-        before = self.engine.reference
+        before = self.rule_engine.reference
         now = {key.step: metrics.values for key, metrics in self._reference.visible()}
-        self.engine.reference = now
+        self.rule_engine.reference = now
         changed = (k for k in self.timeline.lived if now.get(k.step) != before.get(k.step))
         return min(changed, default=None)

@@ -22,6 +22,16 @@ from mmhealth.health.rows import (
 SETTLED_NATS = 0.2
 """Entropy of a choice of two that is made one way 95 times in 100."""
 
+_SHARES = ("solved_group_share", "failed_group_share", "dead_group_share")
+BY_OUTCOME = (
+    *_SHARES,
+    "dead_group_share_unsolved",
+    "ess_signal_unsolved",
+    "ess_contribution_unsolved",
+    "gini_grad_norm_unsolved",
+)
+"""Metrics that ask what became of the groups."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
@@ -37,7 +47,6 @@ class Outcomes:
 
 def group_outcomes(sampled: Rows, used: Rows, out: Collector) -> Outcomes:
     """Put the group shares and return what became of the groups."""
-    names = ("solved_group_share", "failed_group_share", "dead_group_share")
     try:
         success = _success(sampled)
         groups = sampled.frame["group_id"] if "group_id" in sampled.frame.columns else None
@@ -47,7 +56,7 @@ def group_outcomes(sampled: Rows, used: Rows, out: Collector) -> Outcomes:
         shares = estimators.group_shares(ids, success)
         rows = estimators.group_outcome(ids, success)
     except (Missing, EstimatorInputError) as reason:
-        for name in (*names, "dead_group_share_unsolved"):
+        for name in (*_SHARES, "dead_group_share_unsolved"):
             out.values[name] = None
             out.reasons[name] = str(reason)
         return Outcomes()

@@ -1,6 +1,6 @@
 """Rows of one step as arrays, and the reasons why a number is not there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,16 +72,23 @@ def present(series: pl.Series) -> Array:
 
 
 class Collector:
-    """Gathers metrics, or the reasons why there are none."""
+    """Gathers metrics, or the reasons why there are none; only those ``wanted``, or all."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Collection[str] | None = None) -> None:
+        self.wanted = wanted
         self.values: dict[str, Any] = {}
         self.reasons: dict[str, str] = {}
         self.rows: dict[str, int] = {}
         """Rows behind a metric, where `Measured` said so."""
 
+    def wants(self, *names: str) -> bool:
+        """Whether any of these is wanted."""
+        return self.wanted is None or any(name in self.wanted for name in names)
+
     def put(self, name: str, compute: Callable[[], Any]) -> None:
         """Keep what ``compute`` returns, or the reason why there is nothing."""
+        if not self.wants(name):
+            return
         try:
             found = compute()
             if isinstance(found, Measured):
@@ -92,11 +99,11 @@ class Collector:
             self.values[name] = None
             self.reasons[name] = str(reason)
 
-    def absorb(self, other: "Collector") -> None:
-        """Take over what another one gathered."""
-        self.values |= other.values
-        self.reasons |= other.reasons
-        self.rows |= other.rows
+    def known(self, name: str) -> float:
+        """What was put under this name. Raises `Missing` with the reason why there is nothing."""
+        if name in self.reasons:
+            raise Missing(self.reasons[name])
+        return float(self.values[name])
 
 
 def with_role(frame: pl.DataFrame, roles: tuple[str, ...]) -> pl.DataFrame:
@@ -117,8 +124,8 @@ def last_update(updates: pl.DataFrame) -> pl.DataFrame:
     """
     if updates.is_empty():
         return updates
-    number = pl.col("update").fill_null(0)
-    if updates["update"].min() != updates["update"].max() or updates["update"].has_nulls():
+    number, logged = pl.col("update").fill_null(0), updates["update"]
+    if logged.has_nulls() or logged.min() != logged.max():
         updates = updates.filter(number == number.max().over("rank", "trajectory_id"))
     if count_trajectories(updates) == len(updates):
         return updates

@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from mmhealth.engines import Engine
 from mmhealth.health.bases import first_weighted, other_basis
-from mmhealth.health.metrics import StepMetrics, step_metrics
+from mmhealth.health.metrics import StepMetrics
+from mmhealth.health.needs import ALL, columns_of
 from mmhealth.health.step_intervals import Demand
+from mmhealth.health.windows import Measure
 from mmhealth.runlog import Run
 
 METRICS = (
@@ -117,11 +120,22 @@ class Timeline:
     another basis. Steps of older attempts that a later one hides stay in `lived`, not in `frame`.
 
     ``demanded`` are the intervals that each step is to have (`Policy.demanded`): they cost time.
+    ``metrics`` are those to compute, all by default: only what they need is read. Raises ValueError
+    for one that is not of `METRICS`, nor ``nonfinite``. On an ``engine`` steps are measured window
+    by window; without one, here, one after the other. The numbers are the same.
     """
 
-    def __init__(self, run: Run, demanded: Collection[Demand] = ()) -> None:
+    def __init__(
+        self,
+        run: Run,
+        demanded: Collection[Demand] = (),
+        metrics: Collection[str] | None = None,
+        engine: Engine | None = None,
+    ) -> None:
         self.run = run
+        self.engine = engine
         self.demanded = frozenset(demanded)
+        self.metrics = None if metrics is None else _checked(metrics)
         self.starts: dict[int, int] = {}
         self.lived: dict[LivedStep, StepMetrics] = {}
         self._order: list[LivedStep] = []
@@ -134,13 +148,15 @@ class Timeline:
 
         That is a step, or with the step `ENTRY` the start of an attempt.
         """
+        columns = self._columns
         tail = self.run.tail()
+        measure = Measure(self.run.loss_ratio, self.demanded, self.metrics, columns)
         changed = []
-        for data in tail:
-            changed.append(key := LivedStep(data.attempt, data.step))
+        for place, metrics in measure.steps(tail, self.engine):
+            changed.append(key := LivedStep(place.attempt, place.step))
             if key not in self._measured:
                 insort(self._order, key)
-            self._measured[key] = step_metrics(data, self.run.loss_ratio, self.demanded)
+            self._measured[key] = metrics
         changed = self._fix_basis(changed)
         if tail.starts != self.starts:
             new = [a for a, start in tail.starts.items() if self.starts.get(a) != start]
@@ -161,7 +177,8 @@ class Timeline:
         """One row a visible step, in order, with the columns of `SCHEMA`."""
         if self._frame is None:
             rows = [metrics.values for _, metrics in self.visible()]
-            self._frame = pl.DataFrame(rows, schema=SCHEMA)
+            schema = {name: SCHEMA[name] for name in SCHEMA if self._has(name)}
+            self._frame = pl.DataFrame(rows, schema=schema)
         return self._frame
 
     @property
@@ -195,6 +212,16 @@ class Timeline:
         """Whether no later attempt hides the step."""
         return all(key.step < start for a, start in self.starts.items() if a > key.attempt)
 
+    @property
+    def _columns(self) -> frozenset[str]:
+        metrics = ALL if self.metrics is None else self.metrics
+        for metric, _ in self.demanded:
+            metrics |= {metric, "ess_signal_unsolved"}
+        return columns_of(metrics, self.run.loss_ratio)
+
+    def _has(self, column: str) -> bool:
+        return self.metrics is None or column not in ALL or column in self.metrics
+
     def _fix_basis(self, changed: list[LivedStep]) -> list[LivedStep]:
         """Take changed steps over into `lived`; return them and those whose basis they decide."""
         before = self._weighted
@@ -221,8 +248,17 @@ class Timeline:
         return sorted(visible, key=lambda item: item[0].step)
 
 
-def build_timeline(run: Run) -> Timeline:
-    """The timeline of everything that a run holds now."""
-    timeline = Timeline(run)
+def _checked(metrics: Collection[str]) -> frozenset[str]:
+    unknown = sorted(set(metrics) - ALL)
+    if unknown:
+        raise ValueError(f"no such metric: {', '.join(unknown)}; those are {sorted(ALL)}")
+    return frozenset(metrics)
+
+
+def build_timeline(
+    run: Run, metrics: Collection[str] | None = None, engine: Engine | None = None
+) -> Timeline:
+    """The timeline of everything that a run holds now: of all metrics, or of those named."""
+    timeline = Timeline(run, metrics=metrics, engine=engine)
     timeline.update()
     return timeline

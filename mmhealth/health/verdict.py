@@ -57,7 +57,7 @@ def judge_run(monitor: Monitor) -> Verdict:
     worst = max((SEVERITIES.index(alert.severity) for alert in firing), default=0)
     if worst == SEVERITIES.index("critical"):
         return Verdict("critical", _name(firing, "critical"), step, modes)
-    never = monitor.engine.never_judged()
+    never = monitor.rule_engine.never_judged()
     rules = [rule for rule in monitor.policy.rules if rule.metric not in ON_THE_DATA]
     if all(rule.name in never for rule in rules):
         return Verdict("insufficient", _why_insufficient(rules, monitor), step, modes)
@@ -70,7 +70,7 @@ def judge_run(monitor: Monitor) -> Verdict:
     estimator = [rule.name for rule in rules if rule.metric.startswith(("ess_", "gini"))]
     if estimator and all(name in never for name in estimator):
         why += f"; never judged for want of data: {', '.join(estimator)}"
-    if undecided := [doubt.rule for doubt in monitor.engine.undecided()]:
+    if undecided := [doubt.rule for doubt in monitor.rule_engine.undecided()]:
         why += f"; not decided by their intervals: {', '.join(undecided)}"
     return Verdict("healthy", why, step, modes)
 
@@ -81,7 +81,7 @@ def _why_insufficient(rules: Sequence[Rule], monitor: Monitor) -> str:
     informed = [rule for rule in rules if frame[rule.metric].null_count() < len(frame)]
     if not informed:
         return "no metric of the policy could be computed from what is logged"
-    if doubts := monitor.engine.undecided():
+    if doubts := monitor.rule_engine.undecided():
         return f"no rule could be judged yet: {doubts[0].message}"
     names = ", ".join(rule.name for rule in informed)
     rows, needed = max(frame["n"].to_list()), min(rule.min_rows for rule in informed)

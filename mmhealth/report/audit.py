@@ -108,7 +108,7 @@ def _audit_run(label: str, monitor: Monitor) -> RunAudit:
         status=monitor.run.status(),
         metrics=summarise_metrics(monitor.timeline),
         alerts=tuple(monitor.alerts),
-        rules=monitor.engine.states(),
+        rules=monitor.rule_engine.states(),
         held_out=held_out(monitor.run, monitor.alerts),
         forecasts=forecast_run(monitor),
     )

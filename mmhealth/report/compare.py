@@ -5,7 +5,7 @@ from typing import Any
 
 from mmhealth.health import Policy, Rule, Timeline
 from mmhealth.health.alerts import RuleState
-from mmhealth.health.engine import Engine
+from mmhealth.health.rule_engine import RuleEngine
 from mmhealth.report.audit import Audit, RunAudit
 from mmhealth.report.metrics import SUMMARISED, judged_metrics
 from mmhealth.report.samesteps import (
@@ -145,7 +145,7 @@ def _first_crossings(run: RunAudit) -> dict[str, int]:
     """First step at which each rule's condition held: the same rules, without persistence."""
     timeline, policy = run.monitor.timeline, run.monitor.policy
     eager = tuple(replace(rule, for_steps=1) for rule in policy.rules)
-    engine = Engine(replace(policy, rules=eager), reference=run.monitor.engine.reference)
+    engine = RuleEngine(replace(policy, rules=eager), reference=run.monitor.rule_engine.reference)
     engine.advance(timeline, min(timeline.lived, default=None))
     crossings: dict[str, int] = {}
     for alert in engine.alerts:

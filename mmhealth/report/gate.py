@@ -118,7 +118,7 @@ def _doubts(run: RunAudit, policy: Policy) -> tuple[Doubt, ...]:
     found = []
     for rule in policy.rules:
         if policy.can_fail(rule.name, rule.severity):
-            doubts = run.monitor.engine.doubts(rule)
+            doubts = run.monitor.rule_engine.doubts(rule)
             found += [doubts[step] for step in doubts if first <= step <= last][-1:]
     return tuple(found)
 
@@ -178,7 +178,7 @@ def _no_data(run: RunAudit, policy: Policy) -> str | None:
     able = [rule for rule in policy.rules if policy.can_fail(rule.name, rule.severity)]
     telling = [rule for rule in able if rule.metric not in ON_THE_DATA]
     counted = able if scope.rules else telling or able
-    never = run.monitor.engine.never_judged()
+    never = run.monitor.rule_engine.never_judged()
     if all(rule.name in never for rule in counted):
         return f"none of the rules that count ever had data: {', '.join(r.name for r in counted)}"
     if not scope.is_ranged:

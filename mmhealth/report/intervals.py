@@ -7,7 +7,7 @@ from mmhealth.report.audit import RunAudit
 def describe_intervals(run: RunAudit) -> list[str]:
     """A sentence for each rule that demands intervals: the last one, and how often it helped."""
     found = []
-    for name, record in run.monitor.engine.intervals().items():
+    for name, record in run.monitor.rule_engine.intervals().items():
         rule = run.monitor.policy.rule(name)
         parts = [f"{name}: no interval of {rule.metric} yet"]
         if record.last is not None:

@@ -68,8 +68,8 @@ def _policy(policy: Policy) -> dict[str, Any]:
 def _run(run: RunAudit) -> dict[str, Any]:
     steps = run.steps
     rules = {rule.name: rule for rule in run.monitor.policy.rules}
-    intervals = run.monitor.engine.intervals()
-    judged = run.monitor.engine.judged_steps()
+    intervals = run.monitor.rule_engine.intervals()
+    judged = run.monitor.rule_engine.judged_steps()
     return {
         "label": run.label,
         "id": run.run.id,

@@ -170,7 +170,7 @@ def _cures(answer: Answer, rule: Rule, alert: Alert) -> bool:
 
 
 def _healthy(run: RunAudit) -> Summary:
-    judged = run.monitor.engine.judged_steps()
+    judged = run.monitor.rule_engine.judged_steps()
     known = sum(steps > 0 for steps in judged.values())
     finding = [
         f"No warning or critical alert fires at step {run.verdict.step}: {known} of {len(judged)} "
@@ -179,10 +179,10 @@ def _healthy(run: RunAudit) -> Summary:
     over = [f"{a.rule} at step {a.step}" for a in run.standing if a.state == "resolved"]
     if over:
         finding.append(f"Fired and resolved: {listed(over, 4)}.")
-    never = run.monitor.engine.never_judged()
+    never = run.monitor.rule_engine.never_judged()
     if never:
         finding.append(f"Never judged for want of data: {listed(never)}.")
-    if doubts := [doubt.rule for doubt in run.monitor.engine.undecided()]:
+    if doubts := [doubt.rule for doubt in run.monitor.rule_engine.undecided()]:
         finding.append(f"Not decided by their intervals: {listed(doubts)}.")
     coming = sorted(run.forecasts, key=lambda item: item.steps)
     if coming:

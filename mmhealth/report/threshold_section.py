@@ -47,7 +47,7 @@ def _judged(audit: Audit, rule: str) -> str:
     """At how many of its steps each run had data for a rule."""
     found = []
     for run in audit.runs:
-        judged = run.monitor.engine.judged_steps()[rule]
+        judged = run.monitor.rule_engine.judged_steps()[rule]
         name = f"{run.label}: " if len(audit.runs) > 1 else ""
         found.append(f"{name}{judged:,} of {len(run.steps):,} steps")
     return "; ".join(found)

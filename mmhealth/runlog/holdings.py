@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 
 from mmhealth.runlog.batches import Batches
 from mmhealth.runlog.commits import Commit, Commits, StepKey
@@ -70,7 +69,7 @@ class Holdings:
 
     def rows_of(
         self, table: str, commit: Commit, columns: Collection[str] | None = None
-    ) -> pa.Table | None:
+    ) -> pl.DataFrame | None:
         """The rows that a commit speaks of; None where it speaks of none, or they are not there."""
         batch = commit.key(table)
         return None if batch is None else self._read(table, batch, columns)
@@ -121,7 +120,7 @@ class Holdings:
 
     def _read(
         self, table: str, key: Key, columns: Collection[str] | None = None
-    ) -> pa.Table | None:
+    ) -> pl.DataFrame | None:
         """A batch; None where it is not there. A segment that is gone is looked for in others."""
         held = self.batches[table]
         for _ in range(3):
@@ -155,8 +154,8 @@ class Holdings:
         return new
 
 
-def _records(rows: pa.Table | None) -> list[dict[str, Any]]:
-    return [] if rows is None else list(rows.to_pylist())
+def _records(rows: pl.DataFrame | None) -> list[dict[str, Any]]:
+    return [] if rows is None else rows.to_dicts()
 
 
 def _age(key: Key) -> tuple[int, int, int]:

@@ -3,13 +3,17 @@
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmhealth.runlog.constants import constants
 from mmhealth.runlog.layout import Sealed
 from mmhealth.runlog.segment import METADATA_KEY, checksum_of
 
@@ -25,18 +29,46 @@ class Segment:
     path: Path
     schema: pa.Schema
 
-    def read_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """One row group. Raises DamagedSegmentError, and FileNotFoundError if the file is gone."""
+    def read_group(self, group: int) -> pa.Table:
+        """One row group, as it was written. Raises DamagedSegmentError, and FileNotFoundError if
+        the file is gone."""
+        with self._open() as parquet:
+            return parquet.read_row_group(group).replace_schema_metadata(None)
+
+    def read_frame(self, group: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Columns of one row group; those that hold one value are told by their statistics.
+
+        Raises what `read_group` does.
+        """
+        names = self.schema.names if columns is None else columns
+        with self._open() as parquet:
+            about = parquet.metadata.row_group(group)
+            told = constants(about, names)
+            left = [name for name in names if name not in told]
+            table = parquet.read_row_group(group, columns=left, use_threads=False)
+        frame = pl.from_arrow(table)
+        assert isinstance(frame, pl.DataFrame)
+        rows = about.num_rows
+        series = [told[n].new_from_index(0, rows) if n in told else frame[n] for n in names]
+        return pl.DataFrame(series).rechunk()
+
+    @contextmanager
+    def _open(self) -> Iterator[pq.ParquetFile]:
+        path = str(self.path)
         try:
             with pq.ParquetFile(
-                str(self.path), page_checksum_verification=True, pre_buffer=False
+                path, metadata=_footer(path), page_checksum_verification=True, pre_buffer=False
             ) as parquet:
-                table = parquet.read_row_group(group, columns=columns)
+                yield parquet
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:
             raise DamagedSegmentError(f"cannot be decoded: {error}") from error
-        return table.replace_schema_metadata(None)
+
+
+@lru_cache(64)
+def _footer(path: str) -> pq.FileMetaData:
+    return pq.read_metadata(path)
 
 
 @dataclass(frozen=True, slots=True)

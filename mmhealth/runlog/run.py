@@ -2,20 +2,21 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 
 from mmhealth.errors import RunError, RunNotFoundError, SchemaVersionError
 from mmhealth.runlog.amendments import amend, empty_amendments, owned, usable_amendments
 from mmhealth.runlog.commits import StepKey
 from mmhealth.runlog.holdings import Holdings
 from mmhealth.runlog.layout import RUN_FILE
+from mmhealth.runlog.readahead import read_ahead
+from mmhealth.runlog.source import StepSource
 from mmhealth.runlog.status import RunStatus
 from mmhealth.runlog.stepdata import StepData, build_step
 from mmhealth.runlog.survey import survey
@@ -30,11 +31,21 @@ class Tail:
     """Steps that can be judged and are new or changed, as (attempt, step) lived them."""
     starts: dict[int, int]
     """Start step of each attempt: where it hides older rows."""
-    build: Callable[[StepKey], StepData]
+    build: Callable[[StepKey, Collection[str] | None], StepData]
+    """Reads a step: all columns of its rows, or those named that are there."""
+    source: Callable[[StepKey], StepSource]
+    """What a step is read from, for another process."""
 
     def __iter__(self) -> Iterator[StepData]:
-        """The steps, read one after the other: no more than one need be held in memory."""
-        return map(self.build, self.keys)
+        """The steps with all their columns, as `read` brings them."""
+        return self.read()
+
+    def read(self, columns: Collection[str] | None = None) -> Iterator[StepData]:
+        """The steps, a few read ahead: no more need be held in memory.
+
+        The run is not to be used until they are all there.
+        """
+        return read_ahead(lambda key: self.build(key, columns), self.keys)
 
     @property
     def steps(self) -> list[StepData]:
@@ -105,7 +116,7 @@ class Run:
         ready = sorted(key for key in changed if self._is_due(key))
         self._undecided = changed.difference(ready)
         self._held.changed.clear()
-        return Tail(ready, self._held.commits.starts, self._build)
+        return Tail(ready, self._held.commits.starts, self._build, self._source)
 
     def step_data(self, step: int) -> StepData | None:
         """Everything about one visible step; None when there is none."""
@@ -135,7 +146,7 @@ class Run:
         for key in sorted(self._held.commits.by_step):
             commits = self._held.commits.by_step[key].values()
             rows = (self._held.rows_of("updates", commit, [column]) for commit in commits)
-            if any(_has_values(table, column) for table in rows) and self._is_due(key):
+            if any(_has_values(part, column) for part in rows) and self._is_due(key):
                 return key.attempt, key.step
         return None
 
@@ -184,13 +195,29 @@ class Run:
         """What is complete, pending, quarantined and lost, and why."""
         return survey(self._held)
 
-    def _build(self, key: StepKey) -> StepData:
+    def _build(self, key: StepKey, columns: Collection[str] | None = None) -> StepData:
         return build_step(
             key,
             self._held.commits.by_step[key],
-            self._held.rows_of,
+            partial(self._held.rows_of, columns=columns),
             self._late(key.step),
             ranks_expected=self._held.commits.ranks_expected(key),
+        )
+
+    def _source(self, key: StepKey) -> StepSource:
+        commits = self._held.commits.by_step[key]
+        named = (
+            (table, commit.key(table))
+            for table in ("trajectories", "updates")
+            for commit in commits.values()
+        )
+        found = ((t, batch, self._held.batches[t].place(batch)) for t, batch in named if batch)
+        return StepSource(
+            key,
+            commits,
+            {(table, batch): place for table, batch, place in found if place is not None},
+            self._late(key.step),
+            self._held.commits.ranks_expected(key),
         )
 
     def _late(self, step: int) -> pl.DataFrame:
@@ -212,10 +239,10 @@ class Run:
         return frame.sort("step", maintain_order=True)
 
 
-def _has_values(table: pa.Table | None, column: str) -> bool:
-    if table is None or column not in table.column_names:
+def _has_values(rows: pl.DataFrame | None, column: str) -> bool:
+    if rows is None or column not in rows.columns:
         return False
-    return bool(table[column].null_count < table.num_rows)
+    return rows[column].null_count() < len(rows)
 
 
 def _read_run_file(path: Path) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """All that one step holds, put together from its ranks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from mmhealth.estimators import merge_histograms
 from mmhealth.runlog.amendments import amend
@@ -44,8 +43,8 @@ class StepData:
 
 def build_step(
     key: StepKey,
-    commits: dict[int, Commit],
-    rows_of: Callable[[str, Commit], pa.Table | None],
+    commits: Mapping[int, Commit],
+    rows_of: Callable[[str, Commit], pl.DataFrame | None],
     amendments: pl.DataFrame,
     *,
     ranks_expected: int,
@@ -82,19 +81,18 @@ def build_step(
     )
 
 
-def to_frame(parts: Iterable[tuple[pa.Table, Writer]]) -> pl.DataFrame:
+def to_frame(parts: Iterable[tuple[pl.DataFrame, Writer]]) -> pl.DataFrame:
     """Batches one below the other, with the columns ``rank`` and ``attempt`` of who wrote each.
 
     What one lacks is null, and types widen.
     """
     frames = []
-    for rows, writer in parts:
-        frame = pl.from_arrow(rows)
-        assert isinstance(frame, pl.DataFrame)
+    for frame, writer in parts:
         if frame.width:
             about = {"rank": writer.rank, "attempt": writer.attempt}
-            owner = [pl.Series(name, np.full(len(frame), v, np.int64)) for name, v in about.items()]
-            frames.append(frame.drop(about, strict=False).hstack(owner))
+            clash = [name for name in about if name in frame.columns]
+            owner = [constant(name, value, len(frame)) for name, value in about.items()]
+            frames.append((frame.drop(clash) if clash else frame).hstack(owner))
     return stack(frames)
 
 
@@ -105,6 +103,11 @@ def stack(frames: list[pl.DataFrame]) -> pl.DataFrame:
     if len(frames) == 1:
         return frames[0].rechunk()
     return pl.concat(frames, how="diagonal_relaxed", rechunk=True)
+
+
+def constant(name: str, value: int, rows: int) -> pl.Series:
+    """A column that holds one number throughout."""
+    return pl.Series(name, [value], pl.Int64).new_from_index(0, rows)
 
 
 def _merge(commits: list[Commit]) -> dict[str, Histogram]:

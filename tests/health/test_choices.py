@@ -83,7 +83,7 @@ def test_choices_that_settle_matter_where_most_groups_fail(tmp_path, failed, fir
 
 def test_without_groups_nobody_knows_whether_most_fail(tmp_path):
     monitor = settling(tmp_path, failed=8, drop="group_id")
-    assert "settled_while_failing" in monitor.engine.never_judged()
+    assert "settled_while_failing" in monitor.rule_engine.never_judged()
 
 
 def test_an_alert_ends_when_something_succeeds(tmp_path):

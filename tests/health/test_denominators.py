@@ -119,8 +119,8 @@ def test_min_rows_and_alerts_count_the_rows_behind_the_metric(tmp_path: Path) ->
     rows = {alert.rule: alert.rows for alert in monitor.alerts}
     assert rows["ess_contribution"] == 512
     assert "over 512 rows" in monitor.alerts[0].message
-    assert monitor.engine.states()["ess_weight"] == "no data"
-    assert monitor.engine.states()["gini"] == "no data"
+    assert monitor.rule_engine.states()["ess_weight"] == "no data"
+    assert monitor.rule_engine.states()["gini"] == "no data"
 
 
 def test_rows_that_are_not_finite_stand_behind_nothing(tmp_path: Path) -> None:

@@ -151,11 +151,11 @@ def test_fewer_false_alarms_take_longer(tmp_path: Path) -> None:
 def test_nothing_is_judged_before_the_baseline_or_without_a_positive_one(tmp_path: Path) -> None:
     rule = parse_policy(HEADER + DRIFT, "test")
     monitor = judge(record(tmp_path / "short", [0.5] * 5), rule)
-    assert monitor.engine.never_judged() == ["low"]
-    assert judge(record(tmp_path / "six", [0.5] * 6), rule).engine.never_judged() == []
+    assert monitor.rule_engine.never_judged() == ["low"]
+    assert judge(record(tmp_path / "six", [0.5] * 6), rule).rule_engine.never_judged() == []
     monitor = judge(record(tmp_path / "zero", [0.0] * 50), rule)
-    assert monitor.engine.states() == {"low": "no data"}
-    assert monitor.engine.never_judged() == ["low"]
+    assert monitor.rule_engine.states() == {"low": "no data"}
+    assert monitor.rule_engine.never_judged() == ["low"]
 
 
 def test_holes_and_infinite_values_are_no_evidence() -> None:
@@ -286,8 +286,12 @@ def test_a_level_rule_may_judge_the_mean_of_several_steps(tmp_path: Path) -> Non
 
 def test_a_mean_that_does_not_span_enough_steps_is_no_data(tmp_path: Path) -> None:
     policy = parse_policy(HEADER + "above = 0.5\nmean_of = 3\n", "test")
-    assert judge(record(tmp_path / "two", [1.0, 1.0]), policy).engine.states() == {"low": "no data"}
-    assert judge(record(tmp_path / "three", [1.0] * 3), policy).engine.states() == {"low": "firing"}
+    assert judge(record(tmp_path / "two", [1.0, 1.0]), policy).rule_engine.states() == {
+        "low": "no data"
+    }
+    assert judge(record(tmp_path / "three", [1.0] * 3), policy).rule_engine.states() == {
+        "low": "firing"
+    }
 
 
 def test_the_mean_of_several_steps_below_a_baseline(tmp_path: Path) -> None:
@@ -320,7 +324,7 @@ def test_a_level_below_that_of_a_reference_run_at_the_same_steps(
     beyond = [0.2 + 0.1 * step for step in range(30)] + [0.0] * 5
     longer = judge(record(tmp_path / "longer", list(beyond)), rules)
     assert not longer.alerts
-    assert longer.engine.states() == {"low": "no data"}
+    assert longer.rule_engine.states() == {"low": "no data"}
 
 
 def test_a_drift_against_a_reference_run(tmp_path: Path, reference: Path) -> None:

@@ -94,7 +94,7 @@ def test_older_attempts_can_be_history_that_no_rule_counts(tmp_path: Path) -> No
     live = Monitor(tmp_path, POLICY, first_attempt=2)
     record(0, 5)
     assert live.alerts == []
-    assert live.engine.never_judged() == ["low"]
+    assert live.rule_engine.never_judged() == ["low"]
     record(5, 6)
     assert live.alerts == [], "one step of the attempt is breached, the rule asks for two"
     record(4, 8)
@@ -143,7 +143,7 @@ def test_a_reference_that_grows_is_read_as_it_grows(tmp_path: Path, seed: int) -
             fresh = Monitor(tmp_path / "run", rules)
             fresh.poll()
             assert live.alerts == fresh.alerts
-            assert live.engine.states() == fresh.engine.states()
+            assert live.rule_engine.states() == fresh.rule_engine.states()
     assert {("low", "firing"), ("drift", "firing")} <= told
 
 

@@ -18,7 +18,7 @@ def play(path: Path, rewards: list[float | None], for_steps: int) -> tuple[list[
         for step, reward in enumerate(rewards):
             rec.log_step(step, {"turns": [1]} if reward is None else {"reward": [reward]})
             monitor.poll()
-            states.append(monitor.engine.states()["low"])
+            states.append(monitor.rule_engine.states()["low"])
     return monitor.alerts, states
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mmhealth import Recorder, open_run
 from mmhealth.health import Monitor, Policy, Rule, Timeline, judge_run
-from mmhealth.health.engine import Engine
+from mmhealth.health.rule_engine import RuleEngine
 
 SICK = {"advantage": [1.0] + [0.0] * 63}
 HEALTHY = {"advantage": [1.0, -1.0] * 32}
@@ -52,7 +52,7 @@ def test_a_breach_is_judged_again_after_an_attempt_without_a_step(tmp_path: Path
             live.poll()
     Recorder(tmp_path, start_step=4).close()
     live.poll()
-    assert live.engine.states()["ess_collapse"] == "inactive"
+    assert live.rule_engine.states()["ess_collapse"] == "inactive"
     with Recorder(tmp_path, start_step=9) as rec:
         for step in range(9, 20):
             rec.log_step(step, SICK)
@@ -74,11 +74,11 @@ def test_alerts_stop_firing_when_an_attempt_hides_them_before_its_first_step(
             rec.log_step(step, SICK)
     monitor = Monitor(tmp_path)
     monitor.poll()
-    assert monitor.engine.states()["ess_collapse"] == "firing"
+    assert monitor.rule_engine.states()["ess_collapse"] == "firing"
     Recorder(tmp_path, start_step=1).close()
     monitor.poll()
     assert {alert.state for alert in monitor.alerts} == {"superseded"}
-    assert monitor.engine.states()["ess_collapse"] == "pending"
+    assert monitor.rule_engine.states()["ess_collapse"] == "pending"
 
 
 class _Ranks:
@@ -140,14 +140,14 @@ def test_what_is_judged_live_equals_a_fresh_look_at_every_poll(tmp_path: Path, s
         ranks = _Ranks(path, seed, stack)
         ranks.act()
         timeline = Timeline(open_run(path))
-        beside = Monitor(path, policy).engine.reference
-        engine = Engine(policy, snapshot_steps=3, reference=beside)
+        beside = Monitor(path, policy).rule_engine.reference
+        engine = RuleEngine(policy, snapshot_steps=3, reference=beside)
         for _ in range(100):
             ranks.act()
             if ranks.rng.random() < 0.3:
                 continue
             engine.advance(timeline, timeline.update())
-            fresh = Engine(policy, reference=beside)
+            fresh = RuleEngine(policy, reference=beside)
             fresh.advance(timeline, min(timeline.lived, default=None))
             assert_same(engine, fresh)
             firing = {a.rule for a in engine.alerts if a.state == "firing"}
@@ -156,13 +156,13 @@ def test_what_is_judged_live_equals_a_fresh_look_at_every_poll(tmp_path: Path, s
             if ranks.rng.random() < 0.1:
                 monitor = Monitor(path, policy)
                 monitor.poll()
-                assert_same(engine, monitor.engine)
+                assert_same(engine, monitor.rule_engine)
                 assert timeline.frame.equals(monitor.timeline.frame)
                 assert timeline.reasons() == monitor.timeline.reasons()
     assert len(seen) > 5
 
 
-def assert_same(engine: Engine, other: Engine) -> None:
+def assert_same(engine: RuleEngine, other: RuleEngine) -> None:
     assert engine.alerts == other.alerts
     assert engine.states() == other.states()
     assert engine.never_judged() == other.never_judged()

@@ -40,7 +40,7 @@ def test_ninety_eight_percent_success_is_solved(tmp_path: Path, group: int | Non
     monitor = judged(tmp_path, batches)
     assert monitor.timeline.frame["ess_signal"].max() < 0.2
     assert all(alert.severity != "critical" for alert in monitor.alerts)
-    assert monitor.engine.states()["ess_collapse"] == "solved"
+    assert monitor.rule_engine.states()["ess_collapse"] == "solved"
 
 
 def test_four_failures_of_512_without_groups_are_solved(tmp_path: Path) -> None:

@@ -140,14 +140,14 @@ def test_a_batch_that_is_dead_altogether_breaches_once_it_has_groups_enough(tmp_
         path = record(tmp_path / str(groups), [columns(0.0, groups=groups)] * 3)
         monitor = judge(path, low())
         assert bool(monitor.alerts) == fires
-        record_of = monitor.engine.intervals()["low"]
+        record_of = monitor.rule_engine.intervals()["low"]
         assert record_of.last is not None
         assert record_of.last.high == pytest.approx(1 - 0.05 ** (1 / groups))
 
 
 def test_two_groups_are_too_few_even_where_both_are_dead(tmp_path: Path) -> None:
     monitor = judge(record(tmp_path / "run", [columns(0.0, groups=2)] * 3), low())
-    found = monitor.engine.intervals()["low"]
+    found = monitor.rule_engine.intervals()["low"]
     assert (found.given, found.missing) == (0, 3)
     assert "2 groups of rows" in found.why
 
@@ -184,7 +184,7 @@ def test_why_there_is_none(tmp_path: Path, change: dict[str, Any], why: str) -> 
     )
     monitor = judge(record(tmp_path / "more", [given] * 4), policy)
     assert not monitor.alerts
-    assert monitor.engine.states() == {"low": "no data"}
+    assert monitor.rule_engine.states() == {"low": "no data"}
 
 
 def test_token_weights_have_none(tmp_path: Path) -> None:
@@ -224,9 +224,9 @@ def test_live_and_afterwards_are_the_same(tmp_path: Path) -> None:
     assert monitor.timeline.lived == fresh.timeline.lived
     assert monitor.alerts == fresh.alerts
     assert [alert.step for alert in monitor.alerts if alert.state == "firing"] == [7]
-    assert monitor.engine.intervals() == fresh.engine.intervals()
+    assert monitor.rule_engine.intervals() == fresh.rule_engine.intervals()
     rule = policy.rule("low")
-    assert monitor.engine.doubts(rule) == fresh.engine.doubts(rule)
+    assert monitor.rule_engine.doubts(rule) == fresh.rule_engine.doubts(rule)
 
 
 def test_a_basis_that_is_lost_takes_its_intervals_along(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_basis_that_is_lost_takes_its_intervals_along(tmp_path: Path) -> None:
 def test_the_verdict_names_rules_that_are_not_decided(tmp_path: Path) -> None:
     path = record(tmp_path / "run", [columns(0.2, seed) for seed in range(4)])
     monitor = judge(path, low())
-    assert [doubt.rule for doubt in monitor.engine.undecided()] == ["low"]
+    assert [doubt.rule for doubt in monitor.rule_engine.undecided()] == ["low"]
     verdict = judge_run(monitor)
     assert verdict.name == "healthy"
     assert verdict.why.endswith("not decided by their intervals: low")

@@ -102,7 +102,7 @@ def test_verdict_and_rules_stand_as_the_monitor_says(monitor: Monitor) -> None:
     assert families["mmhealth_verdict"].type == "stateset"
     assert [name for name, on in verdict.items() if on] == [judge_run(monitor).name] == ["critical"]
     firing = {s.labels["rule"]: s.value for s in families["mmhealth_rule_firing"].samples}
-    states = monitor.engine.states()
+    states = monitor.rule_engine.states()
     assert {rule for rule, on in firing.items() if on} == {
         rule for rule, state in states.items() if state == "firing"
     }

@@ -128,7 +128,7 @@ def test_a_critical_alert_that_resolved_is_said_to_be_over(tmp_path: Path, recor
 def test_a_healthy_run_says_what_could_not_be_judged(healthy_run: Path) -> None:
     run = audited(healthy_run)
     summary = summarise(run)
-    never = run.monitor.engine.never_judged()
+    never = run.monitor.rule_engine.never_judged()
     judged = len(run.rules) - len(never)
     assert summary.finding.startswith("No warning or critical alert fires at step 11: ")
     assert f"{judged} of {len(run.rules)} rules could be judged" in summary.finding

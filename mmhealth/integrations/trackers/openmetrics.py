@@ -56,7 +56,7 @@ def _verdict(verdict: VerdictName, about: Mapping[str, str]) -> list[str]:
 
 
 def _rules(monitor: Monitor, about: Mapping[str, str]) -> list[str]:
-    states = monitor.engine.states()
+    states = monitor.rule_engine.states()
     firing = [
         ({**about, "rule": rule.name, "severity": rule.severity}, states[rule.name] == "firing")
         for rule in monitor.policy.rules

@@ -70,7 +70,7 @@ class HealthSteps:
     def _name(self) -> VerdictName:
         """The verdict; judged again only when what it rests on has changed."""
         alerts = tuple((alert.key, alert.state) for alert in self._monitor.alerts)
-        state = (alerts, tuple(self._monitor.engine.never_judged()))
+        state = (alerts, tuple(self._monitor.rule_engine.never_judged()))
         if self._standing is None or self._standing[0] != state:
             self._standing = (state, judge_run(self._monitor).name)
         return self._standing[1]
@@ -120,7 +120,7 @@ class _StepwiseRun(Run):
         for key in tail.keys:
             self._attempt = max(self._attempt, key.attempt)
             starts = {a: start for a, start in tail.starts.items() if a <= self._attempt}
-            self._waiting.append(Tail([key], starts, tail.build))
+            self._waiting.append(Tail([key], starts, tail.build, tail.source))
 
     @property
     def has_more(self) -> bool:

@@ -16,7 +16,7 @@ _BEFORE_ALL = LivedStep(ENTRY, ENTRY)
 
 
 @dataclass(slots=True)
-class Engine:
+class RuleEngine:
     """Judges a timeline; what it says is a pure function of the timeline's rows.
 
     Attempts are judged in the order in which they were lived, whether or not they got as far as a

@@ -28,7 +28,7 @@ def play(path: Path, rewards: list[float | None], rules: Policy) -> tuple[list[A
             columns = {"turns": [1] * 4} if reward is None else {"reward": [reward] * 4}
             rec.log_step(step, columns)
             monitor.poll()
-            states.append(monitor.engine.states()["low"])
+            states.append(monitor.rule_engine.states()["low"])
     again = Monitor(path, rules)
     again.poll()
     assert again.alerts == monitor.alerts
@@ -145,7 +145,7 @@ def test_a_solved_task_is_not_critical_and_a_dead_one_is(
     monitor.poll()
     assert any(alert.severity == "critical" for alert in monitor.alerts) == critical
     if solved >= 15:
-        assert monitor.engine.states()["ess_collapse"] == "solved"
+        assert monitor.rule_engine.states()["ess_collapse"] == "solved"
 
 
 def test_half_written_steps_raise_no_critical_alert(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_alerts_of_hidden_steps_are_superseded(tmp_path: Path) -> None:
             monitor.poll()
     assert ("ess_collapse", "superseded") in told
     assert {alert.state for alert in monitor.alerts} == {"superseded"}
-    assert set(monitor.engine.states().values()) <= {"inactive", "no data"}
+    assert set(monitor.rule_engine.states().values()) <= {"inactive", "no data"}
     fresh = Monitor(tmp_path)
     fresh.poll()
     assert fresh.alerts == monitor.alerts

@@ -1,0 +1,67 @@
+"""Where the rows of steps are: what another process needs to read them."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from mmhealth.runlog.batches import Batches
+from mmhealth.runlog.commits import Commit, StepKey
+from mmhealth.runlog.scan import Key, Place
+from mmhealth.runlog.stepdata import StepData, build_step
+
+
+class MovedError(Exception):
+    """Rows are not where they were: a segment is part of a bigger one now, or damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepSource:
+    """All that a step is put together from, with the places of its rows; it can be pickled."""
+
+    key: StepKey
+    commits: Mapping[int, Commit]
+    places: Mapping[tuple[str, Key], Place]
+    """Of the batches that are there."""
+    amendments: pl.DataFrame
+    ranks_expected: int
+
+
+def read_steps(
+    sources: Sequence[StepSource], columns: Collection[str] | None = None
+) -> Iterator[StepData]:
+    """The steps, one after the other, with all columns or those named that are there.
+
+    Raises MovedError.
+    """
+    tables: dict[str, Batches] = {}
+    for source in sources:
+        for (table, key), place in source.places.items():
+            tables.setdefault(table, Batches()).put(key, place)
+    for source in sources:
+
+        def rows_of(
+            table: str, commit: Commit, there: Collection[tuple[str, Key]] = source.places
+        ) -> pl.DataFrame | None:
+            key = commit.key(table)
+            if key is None or (table, key) not in there:
+                return None
+            return _read(tables[table], key, columns)
+
+        yield build_step(
+            source.key,
+            source.commits,
+            rows_of,
+            source.amendments,
+            ranks_expected=source.ranks_expected,
+        )
+
+
+def _read(batches: Batches, key: Key, columns: Collection[str] | None) -> pl.DataFrame:
+    try:
+        rows = batches.read(key, columns) if key in batches else None
+    except FileNotFoundError as error:
+        raise MovedError(str(error)) from error
+    if rows is None:
+        raise MovedError("; ".join(batches.lost.values()))
+    return rows

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmhealth.errors import EstimatorInputError
-from mmhealth.estimators import GroupShares, group_outcome, group_shares
+from mmhealth.estimators import (
+    GroupShares,
+    group_codes,
+    group_outcome,
+    group_shares,
+    order_in_groups,
+)
 
 FAST = settings(deadline=None, derandomize=True, max_examples=60)
 ROWS = st.lists(st.tuples(st.integers(-3, 5), st.booleans()), min_size=1, max_size=40)
@@ -82,3 +88,24 @@ def test_what_makes_no_groups_is_refused(ids, success, named):
         group_shares(ids, success)
     with pytest.raises(EstimatorInputError, match=named):
         group_outcome(ids, success)
+
+
+@FAST
+@given(st.integers(0, 999), st.integers(1, 40), st.booleans())
+def test_order_in_groups_is_by_group_then_by_the_keys(seed, rows, tied):
+    rng = np.random.default_rng(seed)
+    codes = group_codes(rng.integers(0, 5, rows))
+    first = rng.integers(0, 3, rows) / 4 if tied else rng.normal(size=rows)
+    second = rng.normal(size=rows)
+    order = order_in_groups(codes, first, second)
+    assert sorted(order.tolist()) == list(range(rows))
+    listed = [(codes[i], first[i], second[i]) for i in order]
+    assert listed == sorted(listed)
+
+
+@FAST
+@given(st.lists(st.integers(-3, 3), max_size=12), st.booleans())
+def test_codes_are_those_of_the_sorted_ids(ids, ascending):
+    ids = sorted(ids) if ascending else ids
+    names = sorted(set(ids))
+    assert group_codes(np.array(ids, int)).tolist() == [names.index(each) for each in ids]

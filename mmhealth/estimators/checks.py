@@ -64,6 +64,11 @@ def log_vector(values: ArrayLike, name: str, *, allow_empty: bool = False) -> Fl
     return array
 
 
+def ascending(values: FloatArray) -> FloatArray:
+    """The values (n,) in order; those that are in order already are not sorted again."""
+    return values if (values[1:] >= values[:-1]).all() else np.sort(values)
+
+
 def same_length(first: NDArray[np.generic], second: NDArray[np.generic], names: str) -> None:
     """Raise EstimatorInputError unless both arrays have the same shape."""
     if first.shape != second.shape:

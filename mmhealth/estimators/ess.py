@@ -15,6 +15,7 @@ from mmhealth.errors import EstimatorInputError
 from mmhealth.estimators.checks import (
     FloatArray,
     as_count,
+    ascending,
     finite_vector,
     log_vector,
     same_length,
@@ -151,7 +152,7 @@ class EssSums:
 
 def _scaled_weights(logs: FloatArray) -> tuple[FloatArray, float]:
     """Weights over the largest of them, ascending, and the log of the largest; zeros if all are."""
-    ordered = np.sort(logs)
+    ordered = ascending(logs)
     top = float(ordered[-1])
     if top == -math.inf:
         return np.zeros_like(ordered), top

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mmhealth.errors import EstimatorInputError
-from mmhealth.estimators.checks import FloatArray, non_negative_vector
+from mmhealth.estimators.checks import FloatArray, ascending, non_negative_vector
 
 
 def gini(values: ArrayLike, *, corrected: bool = False) -> float:
@@ -44,7 +44,7 @@ def ascending_over_largest(values: ArrayLike) -> FloatArray:
 
     Raises EstimatorInputError for empty, negative or non-finite input, or if all values are zero.
     """
-    ordered = np.sort(non_negative_vector(values, "values"))
+    ordered = ascending(non_negative_vector(values, "values"))
     if ordered[-1] == 0.0:
         raise EstimatorInputError("values: all are zero, there is no total to be shared")
     return np.asarray(ordered / ordered[-1], dtype=np.float64)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mmhealth.errors import EstimatorInputError
-from mmhealth.estimators.checks import FloatArray, as_count, log_vector
+from mmhealth.estimators.checks import FloatArray, as_count, ascending, log_vector
 
 MIN_TAIL = 5
 """Fewest weights a tail is fitted to; the tail of n <= 225 weights has n // 5."""
@@ -35,7 +35,7 @@ def pareto_khat(log_weights: ArrayLike) -> float:
     the tail weights are equal to the cutoff (constant weights, as on-policy) or a quarter of them
     is tied with it.
     """
-    ordered = np.sort(log_vector(log_weights, "log_weights"))
+    ordered = ascending(log_vector(log_weights, "log_weights"))
     size = tail_size(ordered.size)
     if size < MIN_TAIL:
         raise EstimatorInputError(

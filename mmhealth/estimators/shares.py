@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mmhealth.errors import EstimatorInputError
-from mmhealth.estimators.checks import log_vector
+from mmhealth.estimators.checks import ascending, log_vector
 from mmhealth.estimators.gini import ascending_over_largest
 
 
@@ -34,7 +34,7 @@ def max_weight_share(log_weights: ArrayLike) -> float:
 
     Raises EstimatorInputError for empty input, NaN or +inf, or if all weights are zero (-inf).
     """
-    ordered = np.sort(log_vector(log_weights, "log_weights"))
+    ordered = ascending(log_vector(log_weights, "log_weights"))
     if ordered[-1] == -math.inf:
         raise EstimatorInputError("log_weights: all weights are zero, there is nothing to share")
     with np.errstate(over="ignore"):

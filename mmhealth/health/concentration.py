@@ -18,14 +18,14 @@ def concentration(out: Collector, level: Level, rows: Rows, outcome: Array | Non
     @cache
     def norms() -> Array:
         values = rows.numbers("grad_norm")
-        return known(values, ~np.isfinite(values))
+        return np.sort(known(values, ~np.isfinite(values)))
 
     @cache
     def log_weights() -> Array:
         values = level.log_weights(rows)
         if not np.any(values):
             raise Missing(ON_POLICY)
-        return known(values, np.isnan(values) | np.isposinf(values))
+        return np.sort(known(values, np.isnan(values) | np.isposinf(values)))
 
     def unsolved_gini() -> Measured:
         left = unsolved(rows.numbers("grad_norm"), outcome)

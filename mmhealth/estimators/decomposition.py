@@ -92,7 +92,7 @@ def by_slice(parts: ArrayLike, slices: ArrayLike, count: int) -> FloatArray:
     """
     values = finite_vector(parts, "parts")
     codes = _codes(slices, count, values)
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     sums = np.bincount(codes[order], weights=values[order], minlength=count)
     return np.asarray(sums, np.float64)
 

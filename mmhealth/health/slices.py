@@ -69,7 +69,7 @@ def cut(
         if len(unique) == 1:
             skipped[name] = f"one slice: {unique[0]}"
             continue
-        codes = (labels.rank("dense") - 1).cast(pl.Int64).to_numpy()
+        codes = labels.cast(pl.Enum(unique)).to_physical().cast(pl.Int64).to_numpy()
         found.append(Slicing(name, unique.to_list(), codes, None if name == "group_id" else groups))
     return found, skipped
 
@@ -112,7 +112,7 @@ def _labels(frame: pl.DataFrame, name: str) -> pl.Series:
             texts = texts.zip_with(~series.is_nan().fill_null(False), _repeat(NOT_A_NUMBER))
     else:
         texts = series.cast(pl.String)
-    return texts.fill_null(NO_VALUE)
+    return texts.fill_null(NO_VALUE) if texts.has_nulls() else texts
 
 
 def _doubling(series: pl.Series) -> pl.Series:

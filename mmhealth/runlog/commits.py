@@ -1,7 +1,8 @@
 """Which commits stand, which are hidden, and which step they complete."""
 
 from dataclasses import dataclass, field
-from typing import Any
+
+import polars as pl
 
 from mmhealth.runlog.layout import Writer
 from mmhealth.runlog.scan import Key
@@ -12,26 +13,62 @@ PARTIAL_AFTER = 5
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One rank's commit of one step."""
+    """One rank's commit of one step: of its row in the table ``steps`` what is always at hand."""
 
     writer: Writer
+    seq: int
+    """Number of its own batch."""
     step: int
-    row: dict[str, Any]
-    """The row of the table ``steps``."""
-
-    @property
-    def ranks_expected(self) -> int:
-        """Commits that make the step complete."""
-        return int(self.row.get("ranks_expected") or 1)
+    nominal_batch: int | None = None
+    ranks_expected: int = 1
+    """Commits that make the step complete."""
+    trajectories_seq: int | None = None
+    trajectories_rows: int = 0
+    updates_seq: int | None = None
+    updates_rows: int = 0
+    time: float | None = None
 
     def key(self, table: str) -> Key | None:
-        """The batch of ``table`` that this commit speaks of."""
-        seq = self.row.get(f"{table}_seq")
-        return None if seq is None else Key(self.writer, int(seq))
+        """The batch of ``table`` that this commit speaks of; of ``steps`` its own."""
+        if table == "steps":
+            return Key(self.writer, self.seq)
+        seq = self.trajectories_seq if table == "trajectories" else self.updates_seq
+        return None if seq is None else Key(self.writer, seq)
 
     def rows(self, table: str) -> int:
         """How many rows that batch has."""
-        return int(self.row.get(f"{table}_rows") or 0)
+        return self.trajectories_rows if table == "trajectories" else self.updates_rows
+
+
+COMMIT_COLUMNS = (
+    "step",
+    "nominal_batch",
+    "ranks_expected",
+    "trajectories_seq",
+    "trajectories_rows",
+    "updates_seq",
+    "updates_rows",
+    "time",
+)
+
+
+def commits_of(writer: Writer, seq: int, rows: pl.DataFrame) -> list[Commit]:
+    """The commits in a batch of the table ``steps``, read with `COMMIT_COLUMNS`."""
+    return [
+        Commit(
+            writer,
+            seq,
+            int(row["step"]),
+            row.get("nominal_batch"),
+            int(row.get("ranks_expected") or 1),
+            row.get("trajectories_seq"),
+            int(row.get("trajectories_rows") or 0),
+            row.get("updates_seq"),
+            int(row.get("updates_rows") or 0),
+            row.get("time"),
+        )
+        for row in rows.to_dicts()
+    ]
 
 
 @dataclass(frozen=True, slots=True, order=True)

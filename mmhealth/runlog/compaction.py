@@ -82,7 +82,7 @@ def _merge(chain: Sequence[Sealed], done: Compaction) -> None:
     parts: list[tuple[Sealed, dict[int, Piece]]] = []
     for name in chain:
         try:
-            found = dict(find_batches(name))
+            found = find_batches(name).pieces()
         except DamagedSegmentError as error:
             done.left[f"{name.path.parent.name}/{name.path.name}"] = str(error)
             _write(parts, done)

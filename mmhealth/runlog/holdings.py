@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 
 from mmhealth.runlog.batches import Batches
-from mmhealth.runlog.commits import Commit, Commits, StepKey
+from mmhealth.runlog.commits import COMMIT_COLUMNS, Commit, Commits, StepKey, commits_of
 from mmhealth.runlog.layout import Writer, list_writers, writer_path
-from mmhealth.runlog.scan import Key, TableScan
+from mmhealth.runlog.scan import Found, Key, TableScan
 from mmhealth.runlog.stepdata import stack, to_frame
 from mmhealth.schema import TABLES
 
@@ -30,7 +30,8 @@ class Holdings:
         self.changed: set[StepKey] = set()
         """Steps whose data changed since somebody cleared this."""
         self._found_between = False
-        self._owners: dict[tuple[str, Key], StepKey] = {}
+        self._awaited: dict[str, dict[Key, StepKey]] = {"trajectories": {}, "updates": {}}
+        """Batches that a commit speaks of and that are not there yet, with its step."""
         self._late: dict[int, list[tuple[Key, pl.DataFrame]]] = {}
 
     def refresh(self) -> bool:
@@ -70,9 +71,13 @@ class Holdings:
     def rows_of(
         self, table: str, commit: Commit, columns: Collection[str] | None = None
     ) -> pl.DataFrame | None:
-        """The rows that a commit speaks of; None where it speaks of none, or they are not there."""
+        """The rows that a commit speaks of; None where it speaks of none, or they are not there.
+
+        All columns or those named; of the table ``steps``, which is the commit itself, all.
+        """
         batch = commit.key(table)
-        return None if batch is None else self._read(table, batch, columns)
+        wanted = None if table == "steps" else columns
+        return None if batch is None else self._read(table, batch, wanted)
 
     def is_complete(self, key: StepKey) -> bool:
         """Whether all expected ranks have committed a step, and all their rows are there."""
@@ -83,39 +88,53 @@ class Holdings:
             for batch in (commit.key(table) for commit in commits.values())
         )
 
-    def _take_in(self, table: str, key: Key) -> None:
+    def _take_in(self, table: str, found: Found, new: list[int]) -> None:
+        """Take in batches that were not there before."""
         if table == "steps":
-            for row in _records(self._read(table, key)):
-                commit = Commit(key.writer, row["step"], row)
-                step = self.commits.add(commit)
-                self.changed.add(step)
-                for name in ("trajectories", "updates"):
-                    if (batch := commit.key(name)) is not None:
-                        self._owners[(name, batch)] = step
+            for seq in new:
+                self._take_in_commits(Key(found.writer, seq))
         elif table in ("trajectories", "updates"):
-            if step_key := self._owners.get((table, key)):
-                self.changed.add(step_key)
+            awaited = self._awaited[table]
+            owners = (awaited.pop(Key(found.writer, seq), None) for seq in new) if awaited else ()
+            self.changed.update(owner for owner in owners if owner is not None)
         elif table == "amendments":
-            rows = self._read(table, key)
-            if rows is None:
-                return
-            frame = to_frame([(rows, key.writer)])
-            late = {
-                step: part for (step,), part in frame.partition_by("step", as_dict=True).items()
-            }
-            for step, part in late.items():
-                self._late.setdefault(step, []).append((key, part))
-            self.changed |= {step for step in self.commits.by_step if step.step in late}
+            for seq in new:
+                self._take_in_late(Key(found.writer, seq))
+
+    def _take_in_commits(self, key: Key) -> None:
+        rows = self._read("steps", key, COMMIT_COLUMNS)
+        if rows is None:
+            return
+        for commit in commits_of(key.writer, key.seq, rows):
+            step = self.commits.add(commit)
+            self.changed.add(step)
+            for name, awaited in self._awaited.items():
+                batch = commit.key(name)
+                if batch is not None and batch not in self.batches[name]:
+                    awaited[batch] = step
+
+    def _take_in_late(self, key: Key) -> None:
+        rows = self._read("amendments", key)
+        if rows is None:
+            return
+        frame = to_frame([(rows, key.writer)])
+        late = {step: part for (step,), part in frame.partition_by("step", as_dict=True).items()}
+        for step, part in late.items():
+            self._late.setdefault(step, []).append((key, part))
+        self.changed |= {step for step in self.commits.by_step if step.step in late}
 
     def _look(self, table: str) -> bool:
         """Find what is new in a table, and what has moved; say whether anything is new."""
         new = False
-        for key, place in self.scans[table].poll():
-            known = key in self.batches[table]
-            self.batches[table].put(key, place)
-            if not known:
+        held = self.batches[table]
+        for found in self.scans[table].poll():
+            unknown = found.new
+            if held.lost:
+                unknown = [seq for seq in found.seqs if Key(found.writer, seq) not in held]
+            held.put(found)
+            if unknown:
                 new = True
-                self._take_in(table, key)
+                self._take_in(table, found, unknown)
         return new
 
     def _read(
@@ -123,14 +142,13 @@ class Holdings:
     ) -> pl.DataFrame | None:
         """A batch; None where it is not there. A segment that is gone is looked for in others."""
         held = self.batches[table]
-        for _ in range(3):
-            if key not in held:
-                return None
+        while key in held:
             try:
                 return held.read(key, columns)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
                 self._found_between |= self._look(table)
-        held.forget(key, "is gone")
+                if key in held and error.filename is not None:
+                    held.lost.pop(Path(error.filename).name, None)
         return None
 
     def _read_writers(self) -> bool:
@@ -152,10 +170,6 @@ class Holdings:
                 if start is not None:
                     self.commits.declare_start(writer.attempt, start)
         return new
-
-
-def _records(rows: pl.DataFrame | None) -> list[dict[str, Any]]:
-    return [] if rows is None else rows.to_dicts()
 
 
 def _age(key: Key) -> tuple[int, int, int]:

@@ -1,14 +1,14 @@
 """Where the batches of a sealed segment are, and reading them."""
 
 import json
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 from mmhealth.runlog.constants import constants
 from mmhealth.runlog.layout import Sealed
 from mmhealth.runlog.segment import METADATA_KEY, checksum_of
+
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class DamagedSegmentError(Exception):
@@ -88,8 +90,43 @@ class Piece:
         return self.segment.schema
 
 
-def find_batches(name: Sealed) -> list[tuple[int, Piece]]:
-    """Where the batches of a sealed segment are, with their numbers.
+@dataclass(frozen=True, slots=True, eq=False)
+class SealedBatches:
+    """Which batches a sealed segment holds, and where: some bytes a batch."""
+
+    segment: Segment
+    seqs: IntArray
+    """(batches,) their numbers, ascending."""
+    ends: IntArray
+    """(batches,) rows of the segment up to the end of each."""
+    group_starts: IntArray
+    """(groups,) rows of the segment before each row group."""
+
+    def __len__(self) -> int:
+        return int(self.seqs.size)
+
+    def __contains__(self, seq: int) -> bool:
+        place = int(np.searchsorted(self.seqs, seq))
+        return place < self.seqs.size and int(self.seqs[place]) == seq
+
+    def piece(self, seq: int) -> Piece:
+        """Where a batch is that is held."""
+        place = int(np.searchsorted(self.seqs, seq))
+        end = int(self.ends[place])
+        begin = int(self.ends[place - 1]) if place else 0
+        low = max(int(np.searchsorted(self.group_starts, begin, side="right")) - 1, 0)
+        high = max(int(np.searchsorted(self.group_starts, end)), low + 1)
+        groups = range(low, min(high, self.group_starts.size))
+        before = int(self.group_starts[low]) if groups else 0
+        return Piece(self.segment, groups, begin - before, end - begin)
+
+    def pieces(self) -> dict[int, Piece]:
+        """All of them, by number."""
+        return {seq: self.piece(seq) for seq in self.seqs.tolist()}
+
+
+def find_batches(name: Sealed) -> SealedBatches:
+    """The batches of a sealed segment.
 
     The whole file is compared with the checksum in its name; no rows are decoded. Raises
     DamagedSegmentError.
@@ -104,22 +141,19 @@ def find_batches(name: Sealed) -> list[tuple[int, Piece]]:
             about, schema = parquet.metadata, parquet.schema_arrow
             described = json.loads(schema.metadata[METADATA_KEY])["batches"]
             sizes = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
-        batches = [(int(seq), int(rows)) for seq, rows in described]
+        seqs, rows = np.array(described, np.int64).reshape(-1, 2).T
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DamagedSegmentError(f"cannot be decoded: {error}") from error
-    segment = Segment(name.path, schema.remove_metadata())
-    return list(_pieces(segment, batches, sizes))
+    segment = Segment(name.path, _shared(schema.remove_metadata()))
+    starts = np.concatenate(([0], np.cumsum(sizes)))[:-1].astype(np.int64)
+    return SealedBatches(segment, seqs.copy(), np.cumsum(rows), starts)
 
 
-def _pieces(
-    segment: Segment, batches: Sequence[tuple[int, int]], sizes: Sequence[int]
-) -> Iterator[tuple[int, Piece]]:
-    starts = [0, *accumulate(sizes)]
-    first = 0
-    for seq, rows in batches:
-        low = max(bisect_right(starts, first) - 1, 0)
-        high = max(bisect_left(starts, first + rows), low + 1)
-        yield seq, Piece(segment, range(low, min(high, len(sizes))), first - starts[low], rows)
-        first += rows
+_SCHEMAS: dict[bytes, pa.Schema] = {}
+
+
+def _shared(schema: pa.Schema) -> pa.Schema:
+    """One object for all schemas that are alike: a run has few of them, and many segments."""
+    return _SCHEMAS.setdefault(schema.serialize().to_pybytes(), schema)

@@ -168,12 +168,7 @@ class Run:
     @cached_property
     def steps(self) -> pl.DataFrame:
         """One row a step and rank: the commits with their scalars."""
-        rows = [
-            {**commit.row, "rank": rank, "attempt": key.attempt}
-            for key in self._held.commits.visible()
-            for rank, commit in sorted(self._held.commits.by_step[key].items())
-        ]
-        return pl.DataFrame(rows, infer_schema_length=None)
+        return self._committed("steps")
 
     @cached_property
     def evaluations(self) -> pl.DataFrame:
@@ -208,7 +203,7 @@ class Run:
         commits = self._held.commits.by_step[key]
         named = (
             (table, commit.key(table))
-            for table in ("trajectories", "updates")
+            for table in ("steps", "trajectories", "updates")
             for commit in commits.values()
         )
         found = ((t, batch, self._held.batches[t].place(batch)) for t, batch in named if batch)

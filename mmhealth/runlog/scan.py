@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from mmhealth.runlog.intervals import Numbers
 from mmhealth.runlog.layout import (
     OpenTail,
     Sealed,
@@ -15,7 +16,7 @@ from mmhealth.runlog.layout import (
     list_folder,
     parse_segment,
 )
-from mmhealth.runlog.pieces import DamagedSegmentError, Piece, find_batches
+from mmhealth.runlog.pieces import DamagedSegmentError, Piece, SealedBatches, find_batches
 from mmhealth.runlog.seal import is_being_written
 from mmhealth.runlog.tail import TailPosition, read_tail
 
@@ -40,24 +41,43 @@ class Quarantined:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Batches that were not there before, or are in another place since."""
+
+    writer: Writer
+    batches: SealedBatches | dict[int, pa.Table]
+    """In a sealed segment, or by their number in an open tail."""
+    new: list[int]
+    """Numbers of those that were never seen before."""
+
+    @property
+    def seqs(self) -> list[int]:
+        """Numbers of all of them."""
+        if isinstance(self.batches, dict):
+            return list(self.batches)
+        return list(self.batches.seqs.tolist())
+
+
 @dataclass(slots=True)
 class TableScan:
     """What has been seen of one table."""
 
     folder: Path
-    keys: set[Key] = field(default_factory=set)
+    seen: dict[Writer, Numbers] = field(default_factory=dict)
+    """Numbers of the batches of each writer."""
     quarantined: dict[str, str] = field(default_factory=dict)
     unfinished: dict[str, int] = field(default_factory=dict)
     """Bytes of a batch being written, by tail."""
     _files: set[str] = field(default_factory=set)
     _positions: dict[str, TailPosition] = field(default_factory=dict)
 
-    def poll(self) -> list[tuple[Key, Place]]:
-        """Batches that were not there at the last poll, or are in another place since.
+    def poll(self) -> list[Found]:
+        """What is new since the last poll.
 
         A tail may be sealed between listing and opening it: then the folder is listed again.
         """
-        new: list[tuple[Key, Place]] = []
+        new: list[Found] = []
         for _ in range(10):
             paths = [path for path in list_folder(self.folder) if is_segment_like(path)]
             if self._read(paths, new):
@@ -66,19 +86,17 @@ class TableScan:
 
     def missing(self, last_seq: Mapping[Writer, int]) -> int:
         """How many batches are missing: below the last one seen, or the last one announced."""
-        seen: dict[Writer, int] = {}
-        last = dict(last_seq)
-        for key in self.keys:
-            seen[key.writer] = seen.get(key.writer, 0) + 1
-            last[key.writer] = max(key.seq, last.get(key.writer, -1))
-        return sum(last[writer] + 1 - seen.get(writer, 0) for writer in last)
+        last = {writer: numbers.last for writer, numbers in self.seen.items()}
+        for writer, seq in last_seq.items():
+            last[writer] = max(seq, last.get(writer, -1))
+        return sum(seq + 1 - len(self.seen.get(writer, ())) for writer, seq in last.items())
 
     def cut_off(self) -> dict[str, int]:
         """Tails that nobody writes to any more and that end within a batch, with its bytes."""
         ends = ((file, size) for file, size in self.unfinished.items() if size)
         return {file: size for file, size in ends if not is_being_written(self.folder / file)}
 
-    def _read(self, paths: list[Path], new: list[tuple[Key, Place]]) -> bool:
+    def _read(self, paths: list[Path], new: list[Found]) -> bool:
         present = {path.name for path in paths}
         for gone in set(self._positions) - present:
             self._positions.pop(gone)
@@ -99,35 +117,33 @@ class TableScan:
                 self.quarantined[path.name] = f"cannot be read: {error.strerror or error}"
         return True
 
-    def _read_sealed(self, name: Sealed, new: list[tuple[Key, Place]]) -> None:
+    def _read_sealed(self, name: Sealed, new: list[Found]) -> None:
         if name.path.name in self._files:
             return
         try:
-            self._take(name.writer, find_batches(name), new)
+            batches = find_batches(name)
+            new.append(Found(name.writer, batches, self._see(name.writer, batches.seqs.tolist())))
         except DamagedSegmentError as error:
             self.quarantined[name.path.name] = str(error)
         self._files.add(name.path.name)
 
-    def _read_tail(self, name: OpenTail, new: list[tuple[Key, Place]]) -> None:
+    def _read_tail(self, name: OpenTail, new: list[Found]) -> None:
         file = name.path.name
         read = read_tail(name.path, self._positions.setdefault(file, TailPosition()))
-        batches = ((seq, pa.Table.from_batches([batch])) for seq, batch in read.batches)
-        unread = (item for item in batches if Key(name.writer, item[0]) not in self.keys)
-        self._take(name.writer, unread, new)
+        batches = {seq: pa.Table.from_batches([batch]) for seq, batch in read.batches}
+        if unread := self._see(name.writer, batches):
+            new.append(Found(name.writer, {seq: batches[seq] for seq in unread}, unread))
         self.unfinished[file] = read.unfinished
         if read.damaged:
             self.quarantined[file] = "; ".join(read.damaged)
 
-    def _take(
-        self,
-        writer: Writer,
-        batches: Iterable[tuple[int, Place]],
-        new: list[tuple[Key, Place]],
-    ) -> None:
-        for seq, place in batches:
-            key = Key(writer, seq)
-            self.keys.add(key)
-            new.append((key, place))
+    def _see(self, writer: Writer, seqs: Iterable[int]) -> list[int]:
+        """Take in numbers; return those that were never seen before."""
+        seen = self.seen.setdefault(writer, Numbers())
+        new = [seq for seq in seqs if seq not in seen]
+        for seq in new:
+            seen.add(seq)
+        return new
 
 
 def _reason_for_name(path: Path) -> str:

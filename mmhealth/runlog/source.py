@@ -1,5 +1,6 @@
 """Where the rows of steps are: what another process needs to read them."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import polars as pl
 
 from mmhealth.runlog.batches import Batches
 from mmhealth.runlog.commits import Commit, StepKey
+from mmhealth.runlog.pieces import DamagedSegmentError
 from mmhealth.runlog.scan import Key, Place
 from mmhealth.runlog.stepdata import StepData, build_step
 
@@ -34,19 +36,18 @@ def read_steps(
 
     Raises MovedError.
     """
-    tables: dict[str, Batches] = {}
-    for source in sources:
-        for (table, key), place in source.places.items():
-            tables.setdefault(table, Batches()).put(key, place)
+    tables: dict[str, Batches] = defaultdict(Batches)
     for source in sources:
 
-        def rows_of(
-            table: str, commit: Commit, there: Collection[tuple[str, Key]] = source.places
-        ) -> pl.DataFrame | None:
+        def rows_of(table: str, commit: Commit, source: StepSource = source) -> pl.DataFrame | None:
             key = commit.key(table)
-            if key is None or (table, key) not in there:
+            place = None if key is None else source.places.get((table, key))
+            if place is None:
                 return None
-            return _read(tables[table], key, columns)
+            try:
+                return tables[table].read_place(place, None if table == "steps" else columns)
+            except (FileNotFoundError, DamagedSegmentError) as error:
+                raise MovedError(str(error)) from error
 
         yield build_step(
             source.key,
@@ -55,13 +56,3 @@ def read_steps(
             source.amendments,
             ranks_expected=source.ranks_expected,
         )
-
-
-def _read(batches: Batches, key: Key, columns: Collection[str] | None) -> pl.DataFrame:
-    try:
-        rows = batches.read(key, columns) if key in batches else None
-    except FileNotFoundError as error:
-        raise MovedError(str(error)) from error
-    if rows is None:
-        raise MovedError("; ".join(batches.lost.values()))
-    return rows

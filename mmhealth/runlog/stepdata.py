@@ -1,6 +1,6 @@
 """All that one step holds, put together from its ranks."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +62,9 @@ def build_step(
             elif commit.key(table) is not None:
                 missing += commit.rows(table)
         frames[table] = to_frame(parts)
-    nominal = [commit.row.get("nominal_batch") for commit in ordered]
-    times = [commit.row["time"] for commit in ordered if commit.row.get("time") is not None]
-    known = {column.name for column in STEPS.columns}
+    nominal = [commit.nominal_batch for commit in ordered]
+    times = [commit.time for commit in ordered if commit.time is not None]
+    logged = [rows for rows in (rows_of("steps", commit) for commit in ordered) if rows is not None]
     return StepData(
         step=key.step,
         attempt=key.attempt,
@@ -75,8 +75,8 @@ def build_step(
         rows_missing=missing,
         trajectories=amend(frames["trajectories"], amendments),
         updates=frames["updates"],
-        scalars={k: v for k, v in ordered[0].row.items() if k not in known and v is not None},
-        histograms=_merge(ordered),
+        scalars=_scalars(logged[0], key.step) if logged else {},
+        histograms=_merge(logged, key.step),
         committed=max(times, default=None),
     )
 
@@ -110,10 +110,23 @@ def constant(name: str, value: int, rows: int) -> pl.Series:
     return pl.Series(name, [value], pl.Int64).new_from_index(0, rows)
 
 
-def _merge(commits: list[Commit]) -> dict[str, Histogram]:
+def _scalars(rows: pl.DataFrame, step: int) -> dict[str, float]:
+    """What the trainer logged of a step beside what every commit says."""
+    values = {name: _of_step(rows, step, name) for name in rows.columns if name not in _KNOWN}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _merge(commits: Sequence[pl.DataFrame], step: int) -> dict[str, Histogram]:
     merged = {}
     for name in ("log_ratio_histogram", "log_ratio_tool_histogram"):
-        parts = [np.asarray(c.row[name], np.int64) for c in commits if c.row.get(name) is not None]
-        if parts:
-            merged[name] = merge_histograms(*parts)
+        logged = [_of_step(rows, step, name) for rows in commits if name in rows.columns]
+        if counts := [np.asarray(part, np.int64) for part in logged if part is not None]:
+            merged[name] = merge_histograms(*counts)
     return merged
+
+
+def _of_step(rows: pl.DataFrame, step: int, name: str) -> Any:
+    return rows[name][rows["step"].to_list().index(step)]
+
+
+_KNOWN = frozenset(column.name for column in STEPS.columns)

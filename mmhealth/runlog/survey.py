@@ -27,7 +27,7 @@ def survey(held: Holdings) -> RunStatus:
     if visible := held.commits.visible():
         last = held.commits.by_step[visible[-1]].values()
         status.last_step = visible[-1].step
-        status.last_commit = max((c.row.get("time") or 0.0 for c in last), default=None)
+        status.last_commit = max((commit.time or 0.0 for commit in last), default=None)
     for table, scan in held.scans.items():
         unreadable = scan.quarantined | held.batches[table].lost
         for file, reason in sorted(unreadable.items()):

@@ -18,7 +18,7 @@ from mmhealth.health import Monitor, Policy, Verdict, judge_run
 from mmhealth.health.contribution import StepContribution, step_contribution
 from mmhealth.health.heldout import SampledHorizons, final_horizons, held_out_course
 from mmhealth.health.timeline import SCHEMA
-from mmhealth.runlog import Run, RunStatus
+from mmhealth.runlog import Location, Run, RunStatus
 
 _LONGEST_PAUSE_S = 1.2
 """A long run takes long to look at: the watcher leaves the processor to the training meanwhile."""
@@ -59,7 +59,9 @@ class RunWatcher:
     `snapshot` never waits; `step` waits briefly for the thread.
     """
 
-    def __init__(self, path: Path, name: str, number: int, policy: Policy, interval: float) -> None:
+    def __init__(
+        self, path: Location, name: str, number: int, policy: Policy, interval: float
+    ) -> None:
         self.path = path
         self.name = name
         self.number = number
@@ -143,11 +145,13 @@ class RunWatcher:
 
     def _open(self) -> None:
         """Open the run; again when another was recorded in its place."""
-        try:
-            about = (self.path / "run.json").stat()
-        except OSError as error:
-            raise RunNotFoundError(str(error)) from error
-        identity = (about.st_ino, about.st_mtime_ns)
+        identity = (0, 0)
+        if isinstance(self.path, Path):
+            try:
+                about = (self.path / "run.json").stat()
+            except OSError as error:
+                raise RunNotFoundError(str(error)) from error
+            identity = (about.st_ino, about.st_mtime_ns)
         if self._monitor is None or identity != self._identity:
             self._run = _CountingRun(self.path)
             self._monitor = Monitor(self._run, self.policy)
@@ -194,10 +198,10 @@ def _import_pandas() -> None:
 
 
 def watch_runs(
-    paths: Sequence[Path], policy: Policy, *, interval: float = 0.4, autostart: bool = True
+    paths: Sequence[Location], policy: Policy, *, interval: float = 0.4, autostart: bool = True
 ) -> list[RunWatcher]:
     """A watcher for each path, named by its directory, that polls every ``interval`` seconds."""
-    names = [path.resolve().name or str(path) for path in paths]
+    names = [_name(path) for path in paths]
     watchers = [
         RunWatcher(path, name if names.count(name) == 1 else str(path), number, policy, interval)
         for number, (path, name) in enumerate(zip(paths, names, strict=True))
@@ -205,3 +209,7 @@ def watch_runs(
     for watcher in watchers if autostart else ():
         watcher.start()
     return watchers
+
+
+def _name(path: Location) -> str:
+    return (path.resolve().name if isinstance(path, Path) else path.name) or str(path)

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mmhealth.runlog import Run
+from mmhealth.runlog import ObjectUrl, Run, locate
 
 if TYPE_CHECKING:
     from mmhealth.health import Monitor, Policy
@@ -86,12 +86,12 @@ class Page:
         )
 
 
-def open_run(path: str | os.PathLike[str]) -> NotebookRun:
-    """Open a run directory for reading.
+def open_run(path: str | os.PathLike[str] | ObjectUrl) -> NotebookRun:
+    """Open a run for reading: a run directory, or a prefix of an object store (``s3://...``).
 
-    Raises RunNotFoundError, SchemaVersionError, or RunError when ``run.json`` cannot be read.
-    Damaged segments do not raise: see `Run.status`.
+    Raises RunNotFoundError, SchemaVersionError, UnreachableError, or RunError when ``run.json``
+    cannot be read. Damaged segments do not raise: see `Run.status`.
     """
-    run = NotebookRun(Path(path))
+    run = NotebookRun(locate(path))
     run.refresh()
     return run

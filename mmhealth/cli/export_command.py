@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from mmhealth.cli.options import PolicyPath, RunPath, usage_error
+from mmhealth.cli.options import PolicyPath, RunFolder, usage_error
 
 
 def export(
-    run: RunPath,
+    run: RunFolder,
     *,
     to: Annotated[
         list[str] | None,

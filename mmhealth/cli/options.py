@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from mmhealth.errors import RunError
+from mmhealth.location import Location, locate
+
 
 class GateFormat(StrEnum):
     """How the gate's decision is printed."""
@@ -38,8 +41,24 @@ class LossRatio(StrEnum):
     NONE = "none"
 
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
-RunPaths = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directories.")]
+def parse_location(text: str) -> Location:
+    """A path, or the URL of a run in an object store."""
+    try:
+        return locate(text)
+    except RunError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+RunPath = Annotated[
+    Any,
+    typer.Argument(parser=parse_location, metavar="RUN", help="A run directory, or its s3://... ."),
+]
+RunPaths = Annotated[
+    list[Any],
+    typer.Argument(parser=parse_location, metavar="RUN", help="Run directories, or s3://... ."),
+]
+"""Locations; typer knows no unions in a list."""
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 PolicyPath = Annotated[
     Path | None, typer.Option("--policy", metavar="F", help="Policy to judge by (TOML).")
 ]

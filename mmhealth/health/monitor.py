@@ -3,14 +3,13 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from mmhealth.engines import Engine
 from mmhealth.health.alerts import Alert
 from mmhealth.health.policy import Policy, default_policy
 from mmhealth.health.rule_engine import RuleEngine
 from mmhealth.health.timeline import LivedStep, Timeline
-from mmhealth.runlog import Recorder, Run, open_run
+from mmhealth.runlog import ObjectUrl, Recorder, Run, open_run
 
 
 class Monitor:
@@ -32,7 +31,7 @@ class Monitor:
 
     def __init__(
         self,
-        run: Run | Recorder | str | os.PathLike[str],
+        run: Run | Recorder | str | os.PathLike[str] | ObjectUrl,
         policy: Policy | None = None,
         *,
         on_alert: Callable[[Alert], None] | None = None,
@@ -40,7 +39,7 @@ class Monitor:
         engine: Engine | None = None,
     ) -> None:
         path = run.run_dir if isinstance(run, Recorder) else run
-        self.run = path if isinstance(path, Run) else open_run(Path(path))
+        self.run = path if isinstance(path, Run) else open_run(path)
         self.policy = policy or default_policy()
         self.timeline = Timeline(self.run, self.policy.demanded, engine=engine)
         self.rule_engine = RuleEngine(self.policy, first_attempt=first_attempt)

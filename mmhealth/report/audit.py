@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from mmhealth.health import Alert, Monitor, Policy, Verdict, judge_run
 from mmhealth.health.alerts import RuleState
@@ -15,7 +14,7 @@ from mmhealth.report.evidence import StepEvidence, gather_evidence
 from mmhealth.report.heldout import HeldOut, held_out
 from mmhealth.report.horizons import Horizons, collect_horizons
 from mmhealth.report.metrics import MetricSummary, summarise_metrics
-from mmhealth.runlog import Run, RunStatus
+from mmhealth.runlog import Location, Run, RunStatus
 
 GRAVITY: tuple[VerdictName, ...] = ("healthy", "insufficient", "warning", "critical")
 """Verdicts, the gravest last."""
@@ -94,7 +93,7 @@ def audit_runs(monitors: Sequence[Monitor]) -> Audit:
     return Audit(monitors[0].policy, runs, horizons)
 
 
-def label_runs(runs: Sequence[tuple[str, Path]]) -> list[str]:
+def label_runs(runs: Sequence[tuple[str, Location]]) -> list[str]:
     """One label for each (name, path): the name where no other run has it, else the path."""
     times = Counter(name for name, _ in runs)
     return [name if times[name] == 1 else str(path) for name, path in runs]

@@ -12,6 +12,7 @@ from mmhealth._version import __version__
 from mmhealth.health import Rule
 from mmhealth.health.alerts import Severity
 from mmhealth.report.gate import Gate, RunDecision
+from mmhealth.runlog import Location
 
 Level = Literal["error", "warning", "note"]
 
@@ -126,7 +127,7 @@ def _numbered(results: list[dict[str, Any]], rules: list[str]) -> list[dict[str,
     return results
 
 
-def _invocation(gate: Gate, places: dict[Path, Path]) -> dict[str, Any]:
+def _invocation(gate: Gate, places: dict[Location, Path]) -> dict[str, Any]:
     lacking = [run for run in gate.runs if run.outcome in ("insufficient", "unreadable")]
     return {
         "executionSuccessful": not lacking,
@@ -137,16 +138,18 @@ def _invocation(gate: Gate, places: dict[Path, Path]) -> dict[str, Any]:
     }
 
 
-def _lack(run: RunDecision, places: dict[Path, Path]) -> str:
+def _lack(run: RunDecision, places: dict[Location, Path]) -> str:
     why = run.why
     for path, place in places.items():
-        if path.is_absolute():
+        if isinstance(path, Path) and path.is_absolute():
             why = why.replace(str(path), place.as_posix())
     return f"{places[run.path].as_posix()}: {run.outcome}: {why}"
 
 
-def _place(run: Path, base: Path) -> Path:
+def _place(run: Location, base: Path) -> Path:
     """The run's path relative to the base; its name alone when it lies outside."""
+    if not isinstance(run, Path):
+        return Path(run.name)
     for absolute in (Path(os.path.normpath(base / run)), (base / run).resolve()):
         for root in (base, base.resolve()):
             if absolute.is_relative_to(root):

@@ -1,5 +1,6 @@
 """The run directory: the only floor that touches a run's files."""
 
+from mmhealth.location import Location, ObjectUrl, locate
 from mmhealth.runlog.alive import recording_attempts
 from mmhealth.runlog.attempt import new_attempt
 from mmhealth.runlog.compaction import Compaction, compact
@@ -12,6 +13,8 @@ from mmhealth.runlog.stepdata import StepData
 
 __all__ = [
     "Compaction",
+    "Location",
+    "ObjectUrl",
     "Recorder",
     "Run",
     "RunStatus",
@@ -19,6 +22,7 @@ __all__ = [
     "StepRecord",
     "Tail",
     "compact",
+    "locate",
     "new_attempt",
     "open_run",
     "recording_attempts",

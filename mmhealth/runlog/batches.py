@@ -9,8 +9,9 @@ import polars as pl
 import pyarrow as pa
 
 from mmhealth.runlog.layout import Writer
-from mmhealth.runlog.pieces import DamagedSegmentError, SealedBatches, Segment
+from mmhealth.runlog.pieces import SealedBatches, Segment
 from mmhealth.runlog.scan import Found, Key, Place
+from mmhealth.runlog.store import DamagedSegmentError
 
 CACHE_BYTES = 128 << 20
 """Decoded rows of sealed segments that a table keeps at hand."""

@@ -8,9 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from mmhealth.runlog.layout import Sealed, Writer, list_folder, parse_segment
-from mmhealth.runlog.pieces import DamagedSegmentError, Piece, Segment, find_batches
+from mmhealth.runlog.pieces import Piece, Segment, find_batches
 from mmhealth.runlog.seal import remove_unfinished
 from mmhealth.runlog.segment import write_segment
+from mmhealth.runlog.store import DamagedSegmentError, FolderStore
 from mmhealth.schema import TABLES
 
 TARGET_BYTES = 256 << 20
@@ -82,7 +83,7 @@ def _merge(chain: Sequence[Sealed], done: Compaction) -> None:
     parts: list[tuple[Sealed, dict[int, Piece]]] = []
     for name in chain:
         try:
-            found = find_batches(name).pieces()
+            found = find_batches(name, FolderStore(name.path.parent.parent)).pieces()
         except DamagedSegmentError as error:
             done.left[f"{name.path.parent.name}/{name.path.name}"] = str(error)
             _write(parts, done)

@@ -7,20 +7,22 @@ from typing import Any
 
 import polars as pl
 
+from mmhealth.errors import UnreachableError
 from mmhealth.runlog.batches import Batches
 from mmhealth.runlog.commits import COMMIT_COLUMNS, Commit, Commits, StepKey, commits_of
-from mmhealth.runlog.layout import Writer, list_writers, writer_path
+from mmhealth.runlog.layout import WRITERS, Writer, parse_writer
 from mmhealth.runlog.scan import Found, Key, TableScan
 from mmhealth.runlog.stepdata import stack, to_frame
+from mmhealth.runlog.store import Store
 from mmhealth.schema import TABLES
 
 
 class Holdings:
     """Batches, commits and writers' files; `refresh` takes in what is new."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.scans = {table: TableScan(path / table) for table in TABLES}
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.scans = {table: TableScan(store, table) for table in TABLES}
         self.batches = {table: Batches() for table in TABLES}
         self.commits = Commits()
         self.writers: dict[Writer, dict[str, Any]] = {}
@@ -29,6 +31,7 @@ class Holdings:
         """Writers' files that cannot be read, with the reason."""
         self.changed: set[StepKey] = set()
         """Steps whose data changed since somebody cleared this."""
+        self._stamps: dict[Path, Any] = {}
         self._found_between = False
         self._awaited: dict[str, dict[Key, StepKey]] = {"trajectories": {}, "updates": {}}
         """Batches that a commit speaks of and that are not there yet, with its step."""
@@ -36,11 +39,19 @@ class Holdings:
 
     def refresh(self) -> bool:
         """Read what is new; say whether there was anything. Commits come first: what they speak
-        of was written before them."""
+        of was written before them. Raises UnreachableError for what an object store did not give;
+        the rest was read, and the next call goes on.
+        """
+        self.store.look()
         new = self._read_writers() or self._found_between
         self._found_between = False
         for table in ("steps", *(name for name in TABLES if name != "steps")):
             new |= self._look(table)
+        if why := next(
+            (why for scan in self.scans.values() for why in scan.unreachable.values()), ""
+        ):
+            self._found_between |= new
+            raise UnreachableError(why)
         return new
 
     def frame(self, table: str) -> pl.DataFrame:
@@ -146,6 +157,7 @@ class Holdings:
             try:
                 return held.read(key, columns)
             except FileNotFoundError as error:
+                self.store.look()
                 self._found_between |= self._look(table)
                 if key in held and error.filename is not None:
                     held.lost.pop(Path(error.filename).name, None)
@@ -153,16 +165,20 @@ class Holdings:
 
     def _read_writers(self) -> bool:
         new = False
-        for writer in list_writers(self.path):
-            path = writer_path(self.path, writer)
-            file = str(path.relative_to(self.path))
+        for path in self.store.files(WRITERS):
+            stamp = self.store.stamp(path)
+            writer = parse_writer(path)
+            if writer is None or (stamp is not None and self._stamps.get(path) == stamp):
+                continue
+            file = f"{WRITERS}/{path.name}"
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = json.loads(self.store.read_text(path))
                 start = content.get("start_step")
                 start = None if start is None else int(start)
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 self.unusable_writers[file] = f"cannot be read: {error}"
                 continue
+            self._stamps[path] = stamp
             self.unusable_writers.pop(file, None)
             if content != self.writers.get(writer):
                 self.writers[writer] = content

@@ -128,8 +128,14 @@ def list_unnamed(run_dir: Path) -> list[Path]:
 
 def list_writers(run_dir: Path) -> list[Writer]:
     """All (rank, attempt) that ever opened the run."""
-    names = (_WRITER.fullmatch(path.name) for path in list_folder(run_dir / WRITERS))
-    return sorted(Writer(int(name[1]), int(name[2])) for name in names if name)
+    found = map(parse_writer, list_folder(run_dir / WRITERS))
+    return sorted(writer for writer in found if writer is not None)
+
+
+def parse_writer(path: Path) -> Writer | None:
+    """Whose file of counts and losses this is; None when it is nobody's."""
+    name = _WRITER.fullmatch(path.name)
+    return None if name is None else Writer(int(name[1]), int(name[2]))
 
 
 def replace_json(path: Path, content: dict[str, Any], *, durable: bool = False) -> None:

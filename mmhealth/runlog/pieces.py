@@ -1,40 +1,35 @@
 """Where the batches of a sealed segment are, and reading them."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mmhealth.runlog.constants import constants
 from mmhealth.runlog.layout import Sealed
-from mmhealth.runlog.segment import METADATA_KEY, checksum_of
+from mmhealth.runlog.segment import METADATA_KEY
+from mmhealth.runlog.store import DamagedSegmentError, Store
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
-class DamagedSegmentError(Exception):
-    """What a file holds is not what was once written to it. Caught by the scanner, never public."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """A sealed segment whose content was verified when it was found."""
+    """A sealed segment, verified when it was found as far as its store does that."""
 
     path: Path
     schema: pa.Schema
+    store: Store
 
     def read_group(self, group: int) -> pa.Table:
         """One row group, as it was written. Raises DamagedSegmentError, and FileNotFoundError if
         the file is gone."""
-        with self._open() as parquet:
+        with self.store.parquet(self.path) as parquet:
             return parquet.read_row_group(group).replace_schema_metadata(None)
 
     def read_frame(self, group: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -43,7 +38,7 @@ class Segment:
         Raises what `read_group` does.
         """
         names = self.schema.names if columns is None else columns
-        with self._open() as parquet:
+        with self.store.parquet(self.path) as parquet:
             about = parquet.metadata.row_group(group)
             told = constants(about, names)
             left = [name for name in names if name not in told]
@@ -53,24 +48,6 @@ class Segment:
         rows = about.num_rows
         series = [told[n].new_from_index(0, rows) if n in told else frame[n] for n in names]
         return pl.DataFrame(series).rechunk()
-
-    @contextmanager
-    def _open(self) -> Iterator[pq.ParquetFile]:
-        path = str(self.path)
-        try:
-            with pq.ParquetFile(
-                path, metadata=_footer(path), page_checksum_verification=True, pre_buffer=False
-            ) as parquet:
-                yield parquet
-        except FileNotFoundError:
-            raise
-        except (pa.ArrowException, OSError) as error:
-            raise DamagedSegmentError(f"cannot be decoded: {error}") from error
-
-
-@lru_cache(64)
-def _footer(path: str) -> pq.FileMetaData:
-    return pq.read_metadata(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,28 +102,21 @@ class SealedBatches:
         return {seq: self.piece(seq) for seq in self.seqs.tolist()}
 
 
-def find_batches(name: Sealed) -> SealedBatches:
-    """The batches of a sealed segment.
+def find_batches(name: Sealed, store: Store) -> SealedBatches:
+    """The batches of a sealed segment, which is compared with its checksum; no rows are decoded.
 
-    The whole file is compared with the checksum in its name; no rows are decoded. Raises
-    DamagedSegmentError.
+    Raises DamagedSegmentError, FileNotFoundError and UnreachableError.
     """
-    checksum, size = checksum_of(name.path)
-    if not size:
-        raise DamagedSegmentError("the file is empty")
-    if checksum != name.checksum:
-        raise DamagedSegmentError("checksum mismatch: the file is not what was written")
+    store.verify(name)
+    with store.parquet(name.path) as parquet:
+        about, schema = parquet.metadata, parquet.schema_arrow
+        sizes = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
     try:
-        with pq.ParquetFile(str(name.path), pre_buffer=False) as parquet:
-            about, schema = parquet.metadata, parquet.schema_arrow
-            described = json.loads(schema.metadata[METADATA_KEY])["batches"]
-            sizes = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
+        described = json.loads(schema.metadata[METADATA_KEY])["batches"]
         seqs, rows = np.array(described, np.int64).reshape(-1, 2).T
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DamagedSegmentError(f"cannot be decoded: {error}") from error
-    segment = Segment(name.path, _shared(schema.remove_metadata()))
+    segment = Segment(name.path, _shared(schema.remove_metadata()), store)
     starts = np.concatenate(([0], np.cumsum(sizes)))[:-1].astype(np.int64)
     return SealedBatches(segment, seqs.copy(), np.cumsum(rows), starts)
 

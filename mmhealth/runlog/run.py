@@ -5,20 +5,22 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from mmhealth.errors import RunError, RunNotFoundError, SchemaVersionError
+from mmhealth.location import Location, ObjectUrl, locate
 from mmhealth.runlog.amendments import amend, empty_amendments, owned, usable_amendments
 from mmhealth.runlog.commits import StepKey
 from mmhealth.runlog.holdings import Holdings
 from mmhealth.runlog.layout import RUN_FILE
+from mmhealth.runlog.opening import open_store
 from mmhealth.runlog.readahead import read_ahead
 from mmhealth.runlog.source import StepSource
 from mmhealth.runlog.status import RunStatus
 from mmhealth.runlog.stepdata import StepData, build_step
+from mmhealth.runlog.store import Store
 from mmhealth.runlog.survey import survey
 from mmhealth.schema import SCHEMA_VERSION, TABLES
 
@@ -53,28 +55,29 @@ class Tail:
         return list(self)
 
 
-def open_run(path: str | os.PathLike[str]) -> "Run":
-    """Open a run directory for reading.
+def open_run(path: str | os.PathLike[str] | ObjectUrl) -> "Run":
+    """Open a run for reading: a run directory, or a prefix of an object store (``s3://...``).
 
-    Raises RunNotFoundError, SchemaVersionError, or RunError when ``run.json`` cannot be read.
-    Damaged segments do not raise: see `Run.status`.
+    Raises RunNotFoundError, SchemaVersionError, UnreachableError, or RunError when ``run.json``
+    cannot be read. Damaged segments do not raise: see `Run.status`.
     """
-    run = Run(Path(path))
+    run = Run(locate(path))
     run.refresh()
     return run
 
 
 class Run:
-    """Reads a run directory, finished or growing. Only committed, visible rows are shown.
+    """Reads a run, finished or growing. Only committed, visible rows are shown.
 
     `refresh` looks for new data; `tail` does so too and returns the steps that changed. Each frame
     is ordered by step, then rank, then as logged. Not thread-safe.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Location) -> None:
         self.path = path
-        self.about = _read_run_file(path)
-        self._held = Holdings(path)
+        store = open_store(path)
+        self.about = _read_run_file(store)
+        self._held = Holdings(store)
         self._undecided: set[StepKey] = set()
 
     @property
@@ -240,10 +243,10 @@ def _has_values(rows: pl.DataFrame | None, column: str) -> bool:
     return rows[column].null_count() < len(rows)
 
 
-def _read_run_file(path: Path) -> dict[str, Any]:
-    file = path / RUN_FILE
+def _read_run_file(store: Store) -> dict[str, Any]:
+    path, file = store.location, store.root / RUN_FILE
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
+        about = json.loads(store.read_text(file))
         version = int(about["schema_version"])
     except (FileNotFoundError, NotADirectoryError):
         raise RunNotFoundError(

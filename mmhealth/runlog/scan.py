@@ -7,17 +7,18 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from mmhealth.errors import UnreachableError
 from mmhealth.runlog.intervals import Numbers
 from mmhealth.runlog.layout import (
     OpenTail,
     Sealed,
     Writer,
     is_segment_like,
-    list_folder,
     parse_segment,
 )
-from mmhealth.runlog.pieces import DamagedSegmentError, Piece, SealedBatches, find_batches
+from mmhealth.runlog.pieces import Piece, SealedBatches, find_batches
 from mmhealth.runlog.seal import is_being_written
+from mmhealth.runlog.store import DamagedSegmentError, Store
 from mmhealth.runlog.tail import TailPosition, read_tail
 
 Place: TypeAlias = pa.Table | Piece
@@ -63,10 +64,13 @@ class Found:
 class TableScan:
     """What has been seen of one table."""
 
-    folder: Path
+    store: Store
+    table: str
     seen: dict[Writer, Numbers] = field(default_factory=dict)
     """Numbers of the batches of each writer."""
     quarantined: dict[str, str] = field(default_factory=dict)
+    unreachable: dict[str, str] = field(default_factory=dict)
+    """Files that the store did not give at the last poll, with the reason."""
     unfinished: dict[str, int] = field(default_factory=dict)
     """Bytes of a batch being written, by tail."""
     _files: set[str] = field(default_factory=set)
@@ -75,11 +79,12 @@ class TableScan:
     def poll(self) -> list[Found]:
         """What is new since the last poll.
 
-        A tail may be sealed between listing and opening it: then the folder is listed again.
+        A tail may be sealed between listing and opening it: then the folder is listed again. What
+        an object store lists and does not have, or cannot give, waits for the next poll.
         """
         new: list[Found] = []
-        for _ in range(10):
-            paths = [path for path in list_folder(self.folder) if is_segment_like(path)]
+        for _ in range(self.store.listings):
+            paths = list(filter(is_segment_like, self.store.files(self.table)))
             if self._read(paths, new):
                 break
         return new
@@ -93,8 +98,9 @@ class TableScan:
 
     def cut_off(self) -> dict[str, int]:
         """Tails that nobody writes to any more and that end within a batch, with its bytes."""
+        folder = self.store.root / self.table
         ends = ((file, size) for file, size in self.unfinished.items() if size)
-        return {file: size for file, size in ends if not is_being_written(self.folder / file)}
+        return {file: size for file, size in ends if not is_being_written(folder / file)}
 
     def _read(self, paths: list[Path], new: list[Found]) -> bool:
         present = {path.name for path in paths}
@@ -102,6 +108,8 @@ class TableScan:
             self._positions.pop(gone)
             self.unfinished.pop(gone, None)
             self.quarantined.pop(gone, None)
+        self.unreachable = {}
+        complete = True
         for path in paths:
             name = parse_segment(path)
             try:
@@ -112,16 +120,18 @@ class TableScan:
                 else:
                     self.quarantined.setdefault(path.name, _reason_for_name(path))
             except FileNotFoundError:
-                return False
+                complete = False
+            except UnreachableError as error:
+                self.unreachable[path.name] = str(error)
             except OSError as error:
                 self.quarantined[path.name] = f"cannot be read: {error.strerror or error}"
-        return True
+        return complete
 
     def _read_sealed(self, name: Sealed, new: list[Found]) -> None:
         if name.path.name in self._files:
             return
         try:
-            batches = find_batches(name)
+            batches = find_batches(name, self.store)
             new.append(Found(name.writer, batches, self._see(name.writer, batches.seqs.tolist())))
         except DamagedSegmentError as error:
             self.quarantined[name.path.name] = str(error)

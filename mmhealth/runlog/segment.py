@@ -2,13 +2,13 @@
 
 import json
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmhealth.runlog.checksum import checksum_of
 from mmhealth.runlog.layout import (
     DAMAGED_SUFFIX,
     OpenTail,
@@ -22,7 +22,6 @@ from mmhealth.runlog.lock import try_lock
 from mmhealth.runlog.tail import TailPosition, read_tail
 
 METADATA_KEY = b"mmhealth"
-_CHUNK_BYTES = 1 << 20
 _GROUP_ROWS = 1 << 15
 """Rows from which on a row group ends with the batch: what a reader decodes at once."""
 
@@ -55,15 +54,6 @@ def write_segment(
         temporary.unlink(missing_ok=True)
     sync(folder)
     return path
-
-
-def checksum_of(path: Path) -> tuple[int, int]:
-    """CRC-32 and size in bytes of a whole file."""
-    checksum, size = 0, 0
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            checksum, size = zlib.crc32(chunk, checksum), size + len(chunk)
-    return checksum, size
 
 
 def _write(

@@ -8,9 +8,9 @@ import polars as pl
 
 from mmhealth.runlog.batches import Batches
 from mmhealth.runlog.commits import Commit, StepKey
-from mmhealth.runlog.pieces import DamagedSegmentError
 from mmhealth.runlog.scan import Key, Place
 from mmhealth.runlog.stepdata import StepData, build_step
+from mmhealth.runlog.store import DamagedSegmentError
 
 
 class MovedError(Exception):

@@ -198,6 +198,8 @@ def _open_steps(
 
 @contextmanager
 def _open_lane(run: Run, target: Target) -> Iterator[_Lane]:
+    if not isinstance(run.path, Path):
+        raise TrackerError(f"{run.path} is read only: forward from where the run is recorded")
     with open_ledger(run.path, run.id, target.name) as ledger:
         if ledger.sent is not None and target.gone:
             ledger.forget()

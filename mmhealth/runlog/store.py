@@ -1,0 +1,119 @@
+"""What readers need of the place where a run lies, and the folder that it mostly is."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmhealth.location import Location
+from mmhealth.runlog.checksum import checksum_of
+from mmhealth.runlog.layout import Sealed, list_folder
+
+
+class DamagedSegmentError(Exception):
+    """What a file holds is not what was once written to it. Caught by the scanner, never public."""
+
+
+class Store(Protocol):
+    """Files of one run. Paths are those that `files` gives, or below `root`.
+
+    What is not there raises FileNotFoundError; what is there and cannot be had for the moment
+    raises UnreachableError.
+    """
+
+    @property
+    def location(self) -> Location:
+        """What the user calls it."""
+
+    @property
+    def root(self) -> Path:
+        """What all paths begin with."""
+
+    @property
+    def listings(self) -> int:
+        """How often a poll may list a folder until all that it lists is there."""
+
+    def look(self) -> None:
+        """Look anew at which files there are."""
+
+    def files(self, folder: str) -> Sequence[Path]:
+        """Files of a folder, sorted by name; an absent folder is empty."""
+
+    def stamp(self, path: Path) -> Any:
+        """What is another when a file has changed; None where that cannot be told."""
+
+    def read_text(self, path: Path) -> str:
+        """A small file."""
+
+    def verify(self, name: Sealed) -> None:
+        """Compare a segment with the checksum in its name, as far as that is cheap.
+
+        Raises DamagedSegmentError.
+        """
+
+    def parquet(self, path: Path) -> AbstractContextManager[pq.ParquetFile]:
+        """A segment to read from; page checksums are compared. Raises DamagedSegmentError."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderStore:
+    """A run directory on a file system."""
+
+    root: Path
+
+    listings = 10
+
+    @property
+    def location(self) -> Path:
+        """See `Store.location`."""
+        return self.root
+
+    def look(self) -> None:
+        """See `Store.look`."""
+
+    def files(self, folder: str) -> Sequence[Path]:
+        """See `Store.files`."""
+        return list_folder(self.root / folder)
+
+    def stamp(self, path: Path) -> None:
+        """See `Store.stamp`."""
+
+    def read_text(self, path: Path) -> str:
+        """See `Store.read_text`."""
+        return path.read_text(encoding="utf-8")
+
+    def verify(self, name: Sealed) -> None:
+        """See `Store.verify`: the whole file is compared."""
+        compare(name, *checksum_of(name.path))
+
+    @contextmanager
+    def parquet(self, path: Path) -> Iterator[pq.ParquetFile]:
+        """See `Store.parquet`."""
+        place = str(path)
+        try:
+            with pq.ParquetFile(
+                place, metadata=_footer(place), page_checksum_verification=True, pre_buffer=False
+            ) as file:
+                yield file
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedSegmentError(f"cannot be decoded: {error}") from error
+
+
+@lru_cache(64)
+def _footer(place: str) -> pq.FileMetaData:
+    return pq.read_metadata(place)
+
+
+def compare(name: Sealed, checksum: int, size: int) -> None:
+    """Raises DamagedSegmentError where a segment is not what its name says."""
+    if not size:
+        raise DamagedSegmentError("the file is empty")
+    if checksum != name.checksum:
+        raise DamagedSegmentError("checksum mismatch: the file is not what was written")

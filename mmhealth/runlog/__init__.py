@@ -3,6 +3,7 @@
 from mmhealth.runlog.alive import recording_attempts
 from mmhealth.runlog.attempt import new_attempt
 from mmhealth.runlog.compaction import Compaction, compact
+from mmhealth.runlog.handle import RecorderHandle
 from mmhealth.runlog.recorder import Recorder
 from mmhealth.runlog.run import Run, Tail, open_run
 from mmhealth.runlog.seal import seal_orphans
@@ -13,6 +14,7 @@ from mmhealth.runlog.stepdata import StepData
 __all__ = [
     "Compaction",
     "Recorder",
+    "RecorderHandle",
     "Run",
     "RunStatus",
     "StepData",

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmhealth.errors import RecordError
-from mmhealth.runlog.batches import Batches
 from mmhealth.runlog.layout import (
     OpenTail,
     Sealed,
@@ -31,7 +30,6 @@ from mmhealth.runlog.layout import (
 )
 from mmhealth.runlog.lock import try_lock
 from mmhealth.runlog.pieces import DamagedSegmentError, find_batches
-from mmhealth.runlog.scan import Key
 from mmhealth.runlog.segment import METADATA_KEY
 from mmhealth.runlog.tail import TailPosition, read_tail
 from mmhealth.schema import TABLES
@@ -161,12 +159,10 @@ def _commits(name: Sealed | OpenTail) -> Iterator[dict[str, Any]]:
         for _, batch in read_tail(name.path, TailPosition()).batches:
             yield from batch.select([n for n in wanted if n in batch.schema.names]).to_pylist()
         return
-    held = Batches()
     try:
-        for seq, piece in find_batches(name):
-            held.put(Key(name.writer, seq), piece)
+        found = find_batches(name)
+        names = [n for n in wanted if n in found.segment.schema.names]
+        for group in range(found.group_starts.size):
+            yield from found.segment.read_frame(group, names).to_dicts()
     except DamagedSegmentError:
-        return
-    for key in list(held):
-        if key in held and (rows := held.read(key, wanted)) is not None:
-            yield from rows.to_dicts()
+        return  # Readers name it as damaged, and its steps are lost.

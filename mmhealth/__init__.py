@@ -10,9 +10,9 @@ from mmhealth._version import __version__
 
 if TYPE_CHECKING:
     from mmhealth.notebook import open_run
-    from mmhealth.runlog import Recorder, Run, new_attempt
+    from mmhealth.runlog import Recorder, RecorderHandle, Run, new_attempt
 
-__all__ = ["Recorder", "Run", "__version__", "new_attempt", "open_run"]
+__all__ = ["Recorder", "RecorderHandle", "Run", "__version__", "new_attempt", "open_run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -54,8 +54,8 @@ def process(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = {
-    "calibrate": {"RUN", "--target-false-alarms", "--solved-at", "--out", "--policy"},
-    "audit": {"RUN", "--html", "--json", "--format", "--policy"},
+    "calibrate": {"RUN", "--target-false-alarms", "--solved-at", "--out", "--policy", "--engine"},
+    "audit": {"RUN", "--html", "--json", "--format", "--policy", "--engine"},
     "blame": {"RUN", "--step", "--last", "--by", "--basis", "--json"},
     "diagnose": {"RUN", "--json"},
     "demo": {
@@ -71,7 +71,7 @@ COMMANDS = {
     },
     "import": {
         "PATH", "--out", "--from", "--follow", "--map", "--const", "--loss-ratio",
-        "--nominal-batch", "--replace",
+        "--nominal-batch", "--replace", "--engine",
     },
     "notify test": {"CONFIG"},
     "policy check": {"FILE"},
@@ -107,7 +107,9 @@ def test_commands_and_options_are_frozen() -> None:
 
 
 def test_public_exports_are_frozen() -> None:
-    assert mmhealth.__all__ == ["Recorder", "Run", "__version__", "new_attempt", "open_run"]
+    assert mmhealth.__all__ == [
+        "Recorder", "RecorderHandle", "Run", "__version__", "new_attempt", "open_run",
+    ]  # fmt: skip
     assert all(getattr(mmhealth, name) for name in mmhealth.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = mmhealth.nothing

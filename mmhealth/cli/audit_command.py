@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from mmhealth.cli.options import AuditFormat, PolicyPath, RunPaths, usage_error, write
+from mmhealth.cli.options import (
+    AuditFormat,
+    EngineName,
+    PolicyPath,
+    RunPaths,
+    chosen_engine,
+    usage_error,
+    write,
+)
 
 STDOUT = Path("-")
 
@@ -25,6 +33,7 @@ def audit(
         typer.Option("--format", help="What to print. Default: text.", show_default=False),
     ] = None,
     policy: PolicyPath = None,
+    engine: EngineName = "serial",
 ) -> None:
     """Say what happened in runs, why, and what to do about it.
 
@@ -44,7 +53,10 @@ def audit(
         raise usage_error(f"{' and '.join(printed)} both print to stdout: give one of them a file")
     rules = load_policy(policy)
     found = [as_run(path) for path in runs]
-    result = report.audit_runs([Monitor(path, rules) for path in track(found, "reading")])
+    with chosen_engine(engine) as workers:
+        result = report.audit_runs(
+            [Monitor(path, rules, engine=workers) for path in track(found, "reading")]
+        )
     if html is not None:
         write(html, render_html(result), "--html")
     if json is not None:

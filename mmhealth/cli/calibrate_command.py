@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from mmhealth.cli.options import PolicyPath, RunPaths, usage_error, write
+from mmhealth.cli.options import EngineName, PolicyPath, RunPaths, chosen_engine, usage_error, write
 
 
 def calibrate(
     runs: RunPaths,
+    *,
     target: Annotated[
         str,
         typer.Option("--target-false-alarms", metavar="K/N", help="False alarms a healthy step."),
@@ -24,6 +25,7 @@ def calibrate(
         Path | None, typer.Option("--out", metavar="F", help="Write the policy there.")
     ] = None,
     policy: PolicyPath = None,
+    engine: EngineName = "serial",
 ) -> None:
     """Measure how early rules tell and how often they cry wolf; move their thresholds to a target.
 
@@ -32,17 +34,20 @@ def calibrate(
     from rich.console import Console
 
     from mmhealth.health import load_policy
-    from mmhealth.health.calibration import calibrate, calibrated_toml, read_course
+    from mmhealth.health.calibration import calibrate, calibrated_toml, read_courses
     from mmhealth.report.calibration import print_calibration
-    from mmhealth.report.progress import track
-    from mmhealth.runlog import open_run
+    from mmhealth.report.progress import counting
 
     rate = _rate(target)
     base = load_policy(policy)
-    courses = [
-        read_course(open_run(path), name=str(path), solved_at=solved_at, demanded=base.demanded)
-        for path in track(runs, "reading")
-    ]
+    with chosen_engine(engine) as workers, counting("reading") as told:
+        courses = read_courses(
+            runs,
+            solved_at=solved_at,
+            demanded=base.demanded,
+            engine=workers,
+            told=lambda done: told(done, len(runs)),
+        )
     found = calibrate(courses, base, rate)
     print_calibration(found, Console())
     if out is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmhealth.cli.options import LossRatio, parse_pairs, usage_error
+from mmhealth.cli.options import EngineName, LossRatio, chosen_engine, parse_pairs, usage_error
 
 
 def import_trajectories(
@@ -55,6 +55,7 @@ def import_trajectories(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a run that an import made.")
     ] = False,
+    engine: EngineName = "serial",
 ) -> None:
     """Make a run directory from another trainer's dump or table (docs/import.md, docs/cli.md)."""
     if from_ is not None or _is_dump(path):
@@ -68,8 +69,10 @@ def import_trajectories(
             "nominal_batch": nominal_batch,
             "replace": replace,
         }
-        _import_dump(path, out, follow, given)
+        _import_dump(path, out, follow, engine, given)
         return
+    if engine != "serial":
+        raise usage_error("--engine is for a dump with files for each step, not for a table")
     if follow:
         raise usage_error("--follow is for a dump: pass its folder, or --from")
     if out is None:
@@ -102,17 +105,21 @@ def _is_dump(path: Path) -> bool:
     return path.is_dir() or (path.is_file() and not is_table(path) and find_dump(path) is not None)
 
 
-def _import_dump(path: Path, out: Path | None, follow: bool, given: dict[str, Any]) -> None:
+def _import_dump(
+    path: Path, out: Path | None, follow: bool, engine: str, given: dict[str, Any]
+) -> None:
     from mmhealth.cli.dumps import say_followed, say_imported, say_problems
     from mmhealth.integrations.dumps import follow_dump, import_dump
     from mmhealth.report.progress import reading
 
     if follow:
+        if engine != "serial":
+            raise usage_error("--engine: a dump is followed here, as it grows: leave it out")
         with suppress(KeyboardInterrupt):
             follow_dump(path, out, stop=Event(), told=say_followed(), **given)
         return
-    with reading("importing") as progress:
-        done = import_dump(path, out, progress=progress, **given)
+    with chosen_engine(engine) as workers, reading("importing") as progress:
+        done = import_dump(path, out, progress=progress, engine=workers, **given)
     say_imported(done)
     say_problems(done.problems)
     if done.problems.count:

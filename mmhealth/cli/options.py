@@ -2,15 +2,19 @@
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmhealth.errors import RunError
 from mmhealth.location import Location, locate
+
+if TYPE_CHECKING:
+    from mmhealth.engines import Engine
 
 
 class GateFormat(StrEnum):
@@ -62,6 +66,15 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.
 PolicyPath = Annotated[
     Path | None, typer.Option("--policy", metavar="F", help="Policy to judge by (TOML).")
 ]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="E",
+        help="Where to work: serial, local (all cores), local:N, ray, ray:N, ray:auto or "
+        "ray://HOST:PORT (docs/ray.md). The results are the same.",
+    ),
+]
 LastSteps = Annotated[
     int, typer.Option("--last", metavar="K", min=1, help="Last steps whose means are compared.")
 ]
@@ -75,6 +88,20 @@ def usage_error(message: str) -> typer.Exit:
     """Say on one line of stderr what was wrong; raise what this returns."""
     typer.echo(f"mmhealth: {message}", err=True)
     return typer.Exit(2)
+
+
+@contextmanager
+def chosen_engine(name: str) -> Iterator["Engine | None"]:
+    """The engine of ``--engine``; None for work that is done here."""
+    from mmhealth.engines import SerialEngine, parse_engine
+    from mmhealth.errors import EngineError
+
+    try:
+        engine = parse_engine(name)
+    except EngineError as error:
+        raise usage_error(f"--engine: {error}") from None
+    with engine:
+        yield None if isinstance(engine, SerialEngine) else engine
 
 
 def parse_pairs(texts: list[str], option: str) -> dict[str, str]:

@@ -2,5 +2,7 @@
 
 from mmhealth.engines.engine import Engine, Progress, SerialEngine
 from mmhealth.engines.local import LocalEngine
+from mmhealth.engines.named import parse_engine
+from mmhealth.engines.ray import RayEngine
 
-__all__ = ["Engine", "LocalEngine", "Progress", "SerialEngine"]
+__all__ = ["Engine", "LocalEngine", "Progress", "RayEngine", "SerialEngine", "parse_engine"]

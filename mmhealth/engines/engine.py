@@ -1,21 +1,24 @@
 """What an engine is, and the simplest one."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 Progress = Callable[[int], None]
-"""Called with how many tasks are done, in any order, whenever one is."""
+"""Called with how many tasks are done, in any order, whenever that has grown."""
 
 
 class Engine(Protocol):
-    """Maps a function over tasks. The results do not depend on which engine does it."""
+    """Maps a function over tasks. The results do not depend on which engine does it.
 
-    @property
-    def workers(self) -> int:
-        """How many tasks it works on at once."""
+    An engine is a context manager that ends its workers; it is used by one thread.
+    """
+
+    workers: int
+    """How many tasks it works on at once."""
 
     def map(
         self,
@@ -28,11 +31,25 @@ class Engine(Protocol):
         ``function`` and tasks must be picklable, and doing a task twice must be harmless: one whose
         worker died is done again. Tasks are drawn no further ahead than the workers can use, so
         that neither they nor results pile up. What ``function`` raises is raised here. Raises
-        EngineError when workers keep dying.
+        EngineError, which names the task, when a task's workers keep dying.
         """
 
+    def close(self) -> None:
+        """End the workers, whatever they do."""
 
-class SerialEngine:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class SerialEngine(Engine):
     """Does one task after the other, here."""
 
     workers = 1
@@ -49,3 +66,15 @@ class SerialEngine:
             if told is not None:
                 told(done)
             yield result
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+def in_words(task: object) -> str:
+    """A task, short enough for an error."""
+    text = repr(task)
+    return text if len(text) <= _WORDS else f"{text[:_WORDS]}…"
+
+
+_WORDS = 160

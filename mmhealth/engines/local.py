@@ -1,23 +1,19 @@
 """Processes of this machine."""
 
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from itertools import islice
-from types import TracebackType
-from typing import Generic, Self
+from multiprocessing.connection import wait
 
-from mmhealth.engines.engine import Progress, Result, Task
+from mmhealth.engines.engine import Engine, Progress, Result, Task, in_words
+from mmhealth.engines.worker import Job, Worker
 from mmhealth.errors import EngineError
 
 _AHEAD = 2
-"""Tasks in flight for each worker: one that is worked on and one that waits."""
+"""Tasks drawn for each worker: the one it works on, and one whose turn has not come."""
 _DEATHS = 3
-"""Times that a pool may break before a task is given up."""
+"""Workers that may die of a task before it is given up."""
 
 
 def available_cores() -> int:
@@ -26,11 +22,16 @@ def available_cores() -> int:
 
 
 @dataclass
-class LocalEngine:
-    """A pool of processes, begun with the first task and ended by `close`."""
+class LocalEngine(Engine):
+    """Spawned processes: begun when there are tasks for them, ended by `close`.
+
+    A worker that dies is replaced, and its task done again. Workers end with the process that began
+    them, however that ends. A script that uses this guards what it does with
+    ``if __name__ == "__main__"``, as for `multiprocessing`.
+    """
 
     workers: int = field(default_factory=available_cores)
-    _pool: ProcessPoolExecutor | None = field(default=None, repr=False)
+    _workers: list[Worker] = field(default_factory=list, init=False, repr=False)
 
     def map(
         self,
@@ -38,62 +39,80 @@ class LocalEngine:
         tasks: Iterable[Task],
         told: Progress | None = None,
     ) -> Iterator[Result]:
-        """See `Engine.map`."""
-        source, flight = iter(tasks), deque[_Flight[Task, Result]]()
-        done = deaths = 0
-        while flight or (first := list(islice(source, 1))):
-            wanted = self.workers * _AHEAD - len(flight)
-            flight.extend(self._start(function, task) for task in (*first, *islice(source, wanted)))
-            first = []
-            try:
-                result = flight[0].future.result()
-            except BrokenProcessPool as error:
-                deaths += 1
-                if deaths > _DEATHS:
-                    raise EngineError(
-                        f"workers died {deaths} times; the last words: {error}. They may have run "
-                        "out of memory: use fewer"
-                    ) from error
-                self.close()
-                for item in flight:
-                    item.future = self._submit(function, item.task)
-                continue
-            flight.popleft()
-            done += 1
-            if told is not None:
-                told(done)
-            yield result
+        """See `Engine.map`. Several may be under way at a time."""
+        source = iter(tasks)
+        flight = deque[Job[Task, Result]]()
+        yielded = done = 0
+        try:
+            while True:
+                self._collect(timeout=0)
+                self._fill(flight, function, source)
+                if not flight:
+                    return
+                while True:
+                    count = yielded + sum(job.answer is not None for job in flight)
+                    if told is not None and count > done:
+                        told(count)
+                    done = count
+                    if flight[0].answer is not None:
+                        break
+                    self._collect(timeout=None)
+                    self._assign(flight)
+                yielded += 1
+                yield flight.popleft().result()
+        finally:
+            self._abandon(flight)
 
     def close(self) -> None:
-        """End the workers."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        """See `Engine.close`."""
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
+    def _fill(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        flight: deque[Job[Task, Result]],
+        function: Callable[[Task], Result],
+        source: Iterator[Task],
     ) -> None:
-        self.close()
+        """Draw tasks, and hand each to a worker before the next is drawn: drawing may take long."""
+        self._assign(flight)
+        while len(flight) < self.workers * _AHEAD:
+            for task in source:
+                flight.append(Job(function, task))
+                self._assign(flight)
+                break
+            else:
+                return
 
-    def _start(self, function: Callable[[Task], Result], task: Task) -> "_Flight[Task, Result]":
-        return _Flight(task, self._submit(function, task))
+    def _assign(self, flight: deque[Job[Task, Result]]) -> None:
+        """Hand tasks that wait to workers that are idle."""
+        for job in flight:
+            if job.answer is not None or job.given:
+                continue
+            if job.deaths >= _DEATHS:
+                raise EngineError(
+                    f"{job.deaths} workers died of the task {in_words(job.task)}; the last "
+                    f"{job.died_of}. Where memory ran out, use fewer workers"
+                )
+            worker = next((worker for worker in self._workers if worker.job is None), None)
+            if worker is None:
+                if len(self._workers) >= self.workers:
+                    return
+                worker = Worker()
+                self._workers.append(worker)
+            worker.give(job)
 
-    def _submit(self, function: Callable[[Task], Result], task: Task) -> "Future[Result]":
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=context)
-        return self._pool.submit(function, task)
+    def _collect(self, timeout: float | None) -> None:
+        """Take the answers that are there, of any map that is under way; bury the dead."""
+        busy = {worker.connection: worker for worker in self._workers if worker.job is not None}
+        for connection in wait(list(busy), timeout) if busy else ():
+            worker = next(found for place, found in busy.items() if place is connection)
+            if not worker.take():
+                self._workers.remove(worker)
 
-
-@dataclass(slots=True)
-class _Flight(Generic[Task, Result]):
-    """A task that a worker has."""
-
-    task: Task
-    future: "Future[Result]"
+    def _abandon(self, flight: deque[Job[Task, Result]]) -> None:
+        """End the workers that are at work on what nobody wants any more."""
+        for worker in [w for w in self._workers if any(w.job is job for job in flight)]:
+            worker.end()
+            self._workers.remove(worker)

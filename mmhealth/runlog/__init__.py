@@ -4,6 +4,7 @@ from mmhealth.location import Location, ObjectUrl, locate
 from mmhealth.runlog.alive import recording_attempts
 from mmhealth.runlog.attempt import new_attempt
 from mmhealth.runlog.compaction import Compaction, compact
+from mmhealth.runlog.handle import RecorderHandle
 from mmhealth.runlog.recorder import Recorder
 from mmhealth.runlog.run import Run, Tail, open_run
 from mmhealth.runlog.seal import seal_orphans
@@ -16,6 +17,7 @@ __all__ = [
     "Location",
     "ObjectUrl",
     "Recorder",
+    "RecorderHandle",
     "Run",
     "RunStatus",
     "StepData",

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Mapping
 
 import pyarrow as pa
 
@@ -21,7 +22,13 @@ class Delivery:
     """
 
     def __init__(
-        self, writer: RunWriter, losses: Losses, *, time_budget: float, strict: bool
+        self,
+        writer: RunWriter,
+        losses: Losses,
+        *,
+        time_budget: float,
+        strict: bool,
+        next_seq: Mapping[str, int] | None = None,
     ) -> None:
         self.lock = threading.RLock()
         self._writer = writer
@@ -29,7 +36,7 @@ class Delivery:
         self._time_budget = min(time_budget, threading.TIMEOUT_MAX)
         self._strict = strict
         self._pid = os.getpid()
-        self._seq = dict.fromkeys(TABLES, 0)
+        self._seq = dict.fromkeys(TABLES, 0) | dict(next_seq or {})
         self._late: Job | None = None
         self._background = Background("mmhealth-write", limit=_MOST_WAITING)
 

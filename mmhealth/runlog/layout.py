@@ -4,6 +4,7 @@
 
     run.json                                                     written once, never changed
     writers/<rank>-<attempt>.json                                one owner each, replaced atomically
+    writers/<rank>-<attempt>.lock                                empty; held by a ``rejoin`` writer
     <table>/<rank>-<attempt>-<first>-<last>-<crc32>.parquet      sealed segment, immutable
     <table>/<rank>-<attempt>-<first>.open.arrows                 open tail, an Arrow IPC stream
 
@@ -75,6 +76,11 @@ def tail_path(folder: Path, writer: Writer, first: int) -> Path:
 def writer_path(run_dir: Path, writer: Writer) -> Path:
     """The writer's own file of counts and losses."""
     return run_dir / WRITERS / f"{writer.rank}-{writer.attempt}.json"
+
+
+def lock_path(run_dir: Path, writer: Writer) -> Path:
+    """What a writer holds that others may go on for, see `mmhealth.runlog.rejoin`; empty."""
+    return run_dir / WRITERS / f"{writer.rank}-{writer.attempt}.lock"
 
 
 def parse_segment(path: Path) -> Sealed | OpenTail | None:

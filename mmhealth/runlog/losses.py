@@ -11,6 +11,7 @@ LossKind = Literal[
     "column",
     "step",
     "duplicate_commit",
+    "repeated_step",
     "write",
     "queue_full",
     "over_budget",
@@ -27,6 +28,7 @@ WAYS_OUT: dict[LossKind, str] = {
     "column": "log one number, text or flag a row, for every row; the other columns are kept",
     "step": "see the message; the step is missing from the run",
     "duplicate_commit": "log each step once; a restart takes a new attempt",
+    "repeated_step": "nothing: it stands as it was committed before the process died",
     "write": "free space or repair the path; recording goes on as soon as a write succeeds",
     "queue_full": "the disk does not keep up: log fewer columns or record to a faster disk",
     "over_budget": "record to a faster disk or raise time_budget; nothing is lost yet",
@@ -40,7 +42,7 @@ WAYS_OUT: dict[LossKind, str] = {
 }
 """What a user can do about each kind of loss."""
 
-HARMLESS: frozenset[str] = frozenset({"over_budget", "callback"})
+HARMLESS: frozenset[str] = frozenset({"over_budget", "callback", "repeated_step"})
 """Kinds that cost no data."""
 
 
@@ -82,6 +84,17 @@ class Losses:
             why,
             WAYS_OUT[kind],
         )
+
+    def restore(self, said: Any) -> None:
+        """Go on from what `as_json` said before; what cannot be understood is left out."""
+        for loss in said if isinstance(said, list) else ():
+            try:
+                kind, count, first = loss["kind"], int(loss["count"]), str(loss["first"])
+                steps = loss["first_step"], loss["last_step"]
+            except (KeyError, TypeError, ValueError):
+                continue
+            if kind in WAYS_OUT:
+                self._by_kind[kind] = Loss(kind, count, first, *steps)
 
     def as_json(self) -> list[dict[str, Any]]:
         """One object a kind, for the writer's file."""

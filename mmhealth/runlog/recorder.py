@@ -18,8 +18,9 @@ from mmhealth.runlog.arguments import encodable, one_of, seconds, step_number, w
 from mmhealth.runlog.attempt import claim_attempt
 from mmhealth.runlog.columns import to_columns, warm_up
 from mmhealth.runlog.delivery import Delivery
-from mmhealth.runlog.layout import to_json
+from mmhealth.runlog.layout import Writer, to_json
 from mmhealth.runlog.losses import Losses, LossKind
+from mmhealth.runlog.rejoin import Left
 from mmhealth.runlog.seal import seal_orphans
 from mmhealth.runlog.step import StepRecord
 from mmhealth.runlog.writer import Batch, RunWriter, describe_process, open_run_files
@@ -67,6 +68,9 @@ class Recorder:
         segment_bytes: size at which a tail is sealed as Parquet, in the background.
         compact_segments: merge this rank's sealed segments of a table in the background whenever
             this many small ones lie side by side; None never does (`mmhealth compact` can).
+        rejoin: where a process that recorded this rank and attempt has died, go on for it, behind
+            what it committed, and hide nothing of other ranks. ``attempt`` is required. RecordError
+            while it lives; see `RecorderHandle`.
         strict: raise RecordError instead of counting.
     """
 
@@ -86,6 +90,7 @@ class Recorder:
         time_budget: float = 1.0,
         segment_bytes: int = 32 << 20,
         compact_segments: int | None = None,
+        rejoin: bool = False,
         strict: bool = False,
     ) -> None:
         rank = whole_number("rank", rank)
@@ -100,11 +105,14 @@ class Recorder:
         one_of("loss_ratio", loss_ratio, LOSS_RATIOS)
         one_of("durability", durability, ("process", "fsync"))
         self.run_dir = Path(run_dir).absolute()
+        self.rank = rank
         self._world_size = world_size
         self._nominal_batch = nominal_batch
         self._strict = strict
         self._losses = Losses()
         self._committed: set[int] = set()
+        self._inherited: set[int] = set()
+        self._lock: int | None = None
         self._delivery: Delivery | None = None
         run = {
             "schema_version": SCHEMA_VERSION,
@@ -121,22 +129,31 @@ class Recorder:
         with self._guard("write", start_step):
             open_run_files(self.run_dir, run)
             about = {**describe_process(), "world_size": world_size, "start_step": start_step}
-            writer = claim_attempt(self.run_dir, rank, world_size, attempt, about)
+            claim = claim_attempt(self.run_dir, rank, world_size, attempt, about, rejoin=rejoin)
+            writer, left = claim.writer, claim.left
+            self._lock = claim.lock
+            if left is not None:
+                about |= left.carried_on
             run_writer = RunWriter(
                 self.run_dir,
                 writer,
                 run=run,
                 about={"rank": rank, "attempt": writer.attempt, **about},
+                left=left,
                 losses=self._losses,
                 fsync=durability == "fsync",
                 segment_bytes=segment_bytes,
                 compact_segments=compact_segments,
             )
-            run_writer.in_background(
-                lambda: _seal_older(self.run_dir, rank, writer.attempt, self._losses)
-            )
+            if left is not None:
+                self._go_on(left, run_writer)
+            run_writer.in_background(lambda: _seal_left(self.run_dir, writer, self._losses))
             self._delivery = Delivery(
-                run_writer, self._losses, time_budget=time_budget, strict=strict
+                run_writer,
+                self._losses,
+                time_budget=time_budget,
+                strict=strict,
+                next_seq=None if left is None else left.next_seq,
             )
             atexit.register(self.close)
             warm_up()
@@ -245,6 +262,11 @@ class Recorder:
         """What was committed and what was lost, as far as this process knows."""
         return {"steps": len(self._committed), "losses": self._losses.as_json()}
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be recorded any more: closed, or the run could not be opened."""
+        return self._delivery is None or self._delivery.in_other_process()
+
     def close(self) -> None:
         """Seal the open tails and leave the final counts. Called again, does nothing."""
         delivery, self._delivery = self._delivery, None
@@ -253,6 +275,9 @@ class Recorder:
         atexit.unregister(self.close)
         with self._guard("write"):
             delivery.close(_CLOSE_TIMEOUT_S)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __enter__(self) -> Self:
         return self
@@ -264,6 +289,11 @@ class Recorder:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _go_on(self, left: Left, run_writer: RunWriter) -> None:
+        self._inherited |= left.steps
+        self._losses.restore(left.about.get("losses"))
+        run_writer.publish(force=True)
 
     @contextmanager
     def _guard(self, kind: LossKind, step: int | None = None) -> Iterator[None]:
@@ -302,6 +332,10 @@ class Recorder:
         if (delivery := self._open(record.step)) is None:
             return
         with delivery.lock:
+            if record.step in self._inherited:
+                why = "the step was committed before the process died"
+                self._losses.add("repeated_step", why, record.step)
+                return
             if record.step in self._committed:
                 delivery.lose("duplicate_commit", "the step is committed already", record.step)
                 return
@@ -361,10 +395,12 @@ def _is_of_update(column: str) -> bool:
     return UPDATES.kind(column) is not None and TRAJECTORIES.kind(column) is None
 
 
-def _seal_older(run_dir: Path, rank: int, attempt: int, losses: Losses) -> None:
+def _seal_left(run_dir: Path, writer: Writer, losses: Losses) -> None:
+    """Seal the tails that dead processes of this rank left, of this attempt too."""
     try:
         seal_orphans(
-            run_dir, lambda tail: tail.writer.rank == rank and tail.writer.attempt < attempt
+            run_dir,
+            lambda tail: tail.writer.rank == writer.rank and tail.writer.attempt <= writer.attempt,
         )
     except OSError as error:
         losses.add("write", f"an older tail stays unsealed: {error}")

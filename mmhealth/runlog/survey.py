@@ -22,7 +22,8 @@ def survey(held: Holdings) -> RunStatus:
     for table in ("trajectories", "updates"):
         pending = [batch for batch in held.batches[table] if (table, batch) not in spoken_for]
         status.rows_pending += sum(held.batches[table].num_rows(batch) for batch in pending)
-        tolerated = len({batch.writer for batch in pending}) + _writes_lost(status)
+        dead = (held.writers.get(w, {}).get("rejoined", 0) for w in {b.writer for b in pending})
+        tolerated = sum(1 + deaths for deaths in dead) + _writes_lost(status)
         status.batches_orphaned += max(0, len(pending) - tolerated)
     if visible := held.commits.visible():
         last = held.commits.by_step[visible[-1]].values()

@@ -27,6 +27,7 @@ from mmhealth.runlog.layout import (
     writer_path,
 )
 from mmhealth.runlog.losses import Losses
+from mmhealth.runlog.rejoin import Left
 from mmhealth.runlog.segment import seal_tail
 from mmhealth.runlog.tail import TailWriter
 from mmhealth.schema import TABLES
@@ -65,6 +66,7 @@ class RunWriter:
         fsync: bool,
         segment_bytes: int,
         compact_segments: int | None = None,
+        left: Left | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._writer = writer
@@ -76,7 +78,7 @@ class RunWriter:
         self._compact_segments = compact_segments
         self._tails: dict[str, TailWriter] = {}
         self._schemas: dict[str, pa.Schema] = {}
-        self._counts = _Counts()
+        self._counts = _Counts() if left is None else _counts_of(left)
         self._published = 0.0
         self._sealer = Background("mmhealth-seal", limit=1_000)
 
@@ -178,6 +180,16 @@ class RunWriter:
         self._tails.clear()
         open_run_files(self._run_dir, self._run)
         self.publish(force=True)
+
+
+def _counts_of(left: Left) -> _Counts:
+    """Where a writer stands that goes on for another."""
+    return _Counts(
+        rows={table: sum(sizes.values()) for table, sizes in left.rows.items() if sizes},
+        last_seq={table: seq - 1 for table, seq in left.next_seq.items() if seq},
+        steps=len(left.steps),
+        last_step=max(left.steps, default=None),
+    )
 
 
 def open_run_files(run_dir: Path, run: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ metrics that rules judge; each rule is then played over the runs (`replay`), cou
 its threshold moved until it meets a target (`thresholds`).
 """
 
+from mmhealth.health.calibration.courses import read_courses
 from mmhealth.health.calibration.harm import Harm, find_harm
 from mmhealth.health.calibration.policy_text import calibrated_toml
 from mmhealth.health.calibration.replay import Course, Played, play, read_course
@@ -23,5 +24,6 @@ __all__ = [
     "find_harm",
     "play",
     "read_course",
+    "read_courses",
     "score",
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from mmhealth.engines import Engine
 from mmhealth.health.alerts import Alert
 from mmhealth.health.calibration.harm import Harm, find_harm
 from mmhealth.health.metrics import StepMetrics
@@ -52,13 +53,14 @@ def read_course(
     family: str = "",
     solved_at: float = SOLVED_SUCCESS_RATE,
     demanded: Collection[Demand] = (),
+    engine: Engine | None = None,
 ) -> Course:
-    """Read a whole run, with the intervals that the rules to be played demand.
+    """Read a whole run, with the intervals that the rules to be played demand; on an engine, if so.
 
     Without harm it is known to be healthy only before the first intervention that it logs: what
     would have become of it without, nobody knows.
     """
-    timeline = Timeline(run, demanded)
+    timeline = Timeline(run, demanded, engine=engine)
     timeline.update()
     steps = tuple(metrics for _, metrics in timeline.visible())
     harm = find_harm(run.evaluations, solved_at)

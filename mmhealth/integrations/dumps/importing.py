@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from mmhealth.engines import Engine
 from mmhealth.errors import ImportDataError
 from mmhealth.integrations.dumps.format import LossRatio
 from mmhealth.integrations.dumps.ledger import NAME as LEDGER
@@ -52,6 +53,7 @@ def import_dump(
     replace: bool = False,
     settle: float | None = None,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> ImportedDump:
     """Import what is new in a dump; imported again, an unchanged dump adds nothing.
 
@@ -68,12 +70,16 @@ def import_dump(
         replace: make the run anew, if an import made it.
         settle: leave the last step for later if its files changed in the last ``settle`` seconds.
         progress: told, after each step, how far the reading is.
+        engine: what reads the files of formats that have some for each step, a few steps ahead;
+            they are written here, in order. The run is the same.
 
     Raises ImportDataError when there is no dump, or several, or ``out`` holds something else, and
     ImportBusyError when another process is importing into it.
     """
     dump = locate(Path(path), format)
-    with _session(dump, out, loss_ratio, nominal_batch, replace, progress=progress) as writer:
+    with _session(
+        dump, out, loss_ratio, nominal_batch, replace, progress=progress, engine=engine
+    ) as writer:
         writer.advance(settle=settle)
         return _summary(writer)
 
@@ -143,6 +149,7 @@ def _session(
     replace: bool,
     *,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> Iterator[StepWriter]:
     run_dir = cache_dir(dump) if out is None else Path(out)
     ratio: LossRatio = loss_ratio or dump.format.loss_ratio
@@ -161,7 +168,12 @@ def _session(
     with (
         Ledger.open(run_dir, head) as ledger,
         StepWriter(
-            dump, ledger, loss_ratio=ratio, nominal_batch=nominal_batch, progress=progress
+            dump,
+            ledger,
+            loss_ratio=ratio,
+            nominal_batch=nominal_batch,
+            progress=progress,
+            engine=engine,
         ) as writer,
     ):
         yield writer

@@ -94,7 +94,7 @@ def first_record(path: Path) -> dict[str, Any] | None:
 
 
 def rows_of(
-    paths: Sequence[Path], parse: Callable[[dict[str, Any], Problems], Row], problems: Problems
+    parse: Callable[[dict[str, Any], Problems], Row], paths: Sequence[Path], problems: Problems
 ) -> Iterator[Row]:
     """One row a line."""
     for path in paths:

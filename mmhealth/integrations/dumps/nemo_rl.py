@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def _holds(file: Path) -> bool:
 
 def _parts(found: Found) -> Iterator[Part]:
     files = [(step, (path,)) for step, path in numbered(found.root, _FILE)]
-    return step_files(found, files, lambda paths, problems: rows_of(paths, parse, problems))
+    return step_files(found, files, partial(rows_of, parse))
 
 
 def parse(record: dict[str, Any], problems: Problems) -> Row:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class Part:
     """Numbers that describe the whole step."""
     reached: tuple[int, int] = (0, 0)
     """Bytes of the dump up to its end, and bytes that there are to read."""
+    portable: bool = False
+    """``read`` can be pickled: another process can do it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +76,15 @@ def step_files(
     read: Callable[[Sequence[Path], Problems], Iterator[Row]],
     *,
     appended: bool = False,
+    portable: bool = True,
 ) -> Iterator[Part]:
     """Parts of a dump that has files of its own for each step, in order of steps.
 
     From the first on whose files are not as they were imported: size and time of change tell. Where
     a file was written again, the trainer went back: later steps whose files are as they were when
     they were imported are of the attempt that died, and wait until they are written again. Where
-    files are ``appended`` to, or come late, nothing of that follows.
+    files are ``appended`` to, or come late, nothing of that follows. ``read`` is ``portable`` if it
+    can be pickled.
     """
     standing = in_view(found.entries)
     latest = {entry.step: entry for entry in found.entries}
@@ -110,14 +115,11 @@ def step_files(
         ] = sum(entry.rows for entry in dead)
     total, done = sum(s.st_size for *_, stats in new for s in stats), 0
     for step, files, stamp, stats in new:
-
-        def rows(problems: Problems, files: Sequence[Path] = tuple(files)) -> Iterator[Row]:
-            return read(files, problems)
-
         done += sum(s.st_size for s in stats)
         changed = max((s.st_mtime for s in stats), default=0.0)
         paths = tuple(sorted(files))
-        yield Part(step, stamp, rows, changed, paths, reached=(done, total))
+        rows = partial(read, tuple(files))
+        yield Part(step, stamp, rows, changed, paths, reached=(done, total), portable=portable)
 
 
 def _no_step(problems: Problems, path: Path, number: int) -> None:

@@ -1,6 +1,7 @@
 """tinker-cookbook: ``iteration_{N}/train_rollout_summaries.jsonl``, a line a trajectory."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def _holds(folder: Path) -> bool:
 
 def _parts(found: Found) -> Iterator[Part]:
     files = with_files(numbered(found.root, _FOLDER), _FILE)
-    return step_files(found, files, lambda paths, problems: rows_of(paths, parse, problems))
+    return step_files(found, files, partial(rows_of, parse))
 
 
 def parse(record: dict[str, Any], problems: Problems) -> Row:

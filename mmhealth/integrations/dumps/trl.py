@@ -64,7 +64,7 @@ def _parts(found: Found) -> Iterator[Part]:
         step = next(step for step, path in files if path == paths[0])
         return _read(paths[0], before[step], problems, fresh=sampled.get(step))
 
-    return step_files(found, one, read)
+    return step_files(found, one, read, portable=False)
 
 
 def _told(folder: Path) -> tuple[set[int], dict[int, bool]]:

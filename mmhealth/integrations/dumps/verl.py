@@ -1,6 +1,7 @@
 """verl: ``{step}.jsonl`` in ``trainer.rollout_data_dir``, a line a trajectory."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def _holds(file: Path) -> bool:
 
 def _parts(found: Found) -> Iterator[Part]:
     files = [(step, (path,)) for step, path in numbered(found.root, _FILE)]
-    return step_files(found, files, lambda paths, problems: rows_of(paths, parse, problems))
+    return step_files(found, files, partial(rows_of, parse))
 
 
 def parse(record: dict[str, Any], problems: Problems) -> Row:

@@ -3,17 +3,18 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
+from mmhealth.engines import Engine
 from mmhealth.errors import ImportDataError, RecordError
 from mmhealth.integrations.dumps.format import LossRatio
 from mmhealth.integrations.dumps.ledger import Ledger
 from mmhealth.integrations.dumps.parts import Found, Imported, Part
 from mmhealth.integrations.dumps.places import readable
-from mmhealth.integrations.dumps.problems import BadRecordError, Problems
+from mmhealth.integrations.dumps.problems import Problems
+from mmhealth.integrations.dumps.reading import read_parts
 from mmhealth.integrations.dumps.registry import Dump
 from mmhealth.integrations.dumps.tokens import Row
 from mmhealth.runlog import Recorder, StepRecord, new_attempt
@@ -41,6 +42,7 @@ class StepWriter:
         loss_ratio: LossRatio,
         nominal_batch: int | None,
         progress: Progress | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.dump = dump
         self.problems = Problems()
@@ -53,6 +55,7 @@ class StepWriter:
         self._loss_ratio: LossRatio = loss_ratio
         self._nominal_batch = nominal_batch
         self._progress = progress
+        self._engine = engine
         self._recorder: Recorder | None = None
 
     def advance(self, *, settle: float | None = None, stop: Event | None = None) -> int:
@@ -67,18 +70,10 @@ class StepWriter:
         self.waiting = None
         growing = settle is not None
         found = Found(self.dump.root, tuple(self._ledger.entries), self.problems, growing)
-        held: Part | None = None
-        for part in self._parts(found):
+        for part, rows, problems in read_parts(self._due(found, settle), self._engine):
             if stop is not None and stop.is_set():
-                return self.steps - before
-            if held is not None:
-                self._import(held)
-            held = part
-        if held is not None:
-            if settle is not None and held.changed and time.time() - held.changed < settle:
-                self.waiting = held.step
-            else:
-                self._import(held)
+                break
+            self._import(part, rows, problems)
         return self.steps - before
 
     def __enter__(self) -> Self:
@@ -96,9 +91,21 @@ class StepWriter:
         with readable(self.dump.root):
             yield from self.dump.format.parts(found)
 
-    def _import(self, part: Part) -> None:
-        problems = Problems()
-        rows = _guarded(part, problems)
+    def _due(self, found: Found, settle: float | None) -> Iterator[Part]:
+        """All parts but a last one that is still being written."""
+        held: Part | None = None
+        for part in self._parts(found):
+            if held is not None:
+                yield held
+            held = part
+        if held is None:
+            return
+        if settle is not None and held.changed and time.time() - held.changed < settle:
+            self.waiting = held.step
+        else:
+            yield held
+
+    def _import(self, part: Part, rows: Iterator[Row], problems: Problems) -> None:
         first = next(rows, None)
         recorder = self._recorder_from(part.step)
         count = 0
@@ -147,17 +154,6 @@ class StepWriter:
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             recorder.close()
-
-
-def _guarded(part: Part, problems: Problems) -> Iterator[Row]:
-    """The rows of a part; a file that cannot be read (any more) is a problem, and ends them."""
-    try:
-        yield from part.read(problems)
-    except (ImportDataError, BadRecordError) as error:
-        problems.add(part.files[0], None, str(error))
-    except OSError as error:
-        place = part.files[0] if error.filename is None else Path(error.filename)
-        problems.add(place, None, error.strerror or str(error))
 
 
 def record_rows(record: StepRecord, rows: Iterator[Row]) -> int:

@@ -1,0 +1,149 @@
+"""A real Ray cluster, begun here: the same as other engines, whatever happens to a worker."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mmhealth.engines import RayEngine
+from mmhealth.errors import EngineError, RunError
+from tests.engines import work
+
+ray = pytest.importorskip("ray")
+pytestmark = [
+    # Ray's own: files and processes that it leaves to the garbage collector, and news of defaults.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:.*accelerator:FutureWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[RayEngine]:
+    with RayEngine(workers=2) as engine:
+        yield engine
+    assert not ray.is_initialized()
+
+
+def test_results_come_in_the_order_of_the_tasks(two: RayEngine) -> None:
+    assert two.workers == 2
+    told: list[int] = []
+    assert list(two.map(work.stretched, range(20), told.append)) == list(range(20))
+    assert told == sorted(set(told))
+    assert told[-1] == 20
+    assert list(two.map(work.square, [])) == []
+
+
+def test_tasks_are_not_drawn_far_ahead(two: RayEngine) -> None:
+    drawn: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for number in range(100):
+            drawn.append(number)
+            yield number
+
+    results = two.map(work.square, tasks())
+    for taken in range(10):
+        next(results)
+        assert len(drawn) <= taken + 1 + 2 * two.workers
+    results.close()
+
+
+def test_what_a_task_raises_is_raised_as_it_is(two: RayEngine) -> None:
+    results = two.map(work.picky, range(10))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RunError, match="no run 3") as caught:
+        next(results)
+    assert type(caught.value) is RunError
+    assert "In a Ray worker" in caught.value.__notes__[0]
+
+
+def test_a_killed_worker_is_replaced_and_its_task_done_again(
+    two: RayEngine, tmp_path: Path
+) -> None:
+    tasks = [(tmp_path, number) for number in range(12)]
+    assert list(two.map(work.mortal, tasks)) == list(range(12))
+    assert (tmp_path / "died").exists()
+
+
+def test_a_task_that_kills_every_worker_is_named(two: RayEngine) -> None:
+    results = two.map(work.lethal, range(5))
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(EngineError, match="3 workers died of the task 2"):
+        list(results)
+
+
+def test_what_is_given_up_is_not_gone_on_with(two: RayEngine, tmp_path: Path) -> None:
+    def tasks() -> Iterator[Path]:
+        yield tmp_path
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(two.map(work.marking, tasks()))
+    # Both CPUs are free again long before the task would have ended.
+    assert list(two.map(work.square, range(6))) == [n * n for n in range(6)]
+
+
+def test_a_session_that_others_began_is_used_and_left_alone(two: RayEngine) -> None:
+    with RayEngine() as other:
+        assert other.workers == two.workers
+        assert list(other.map(work.square, range(3))) == [0, 1, 4]
+    assert ray.is_initialized()
+    assert list(two.map(work.square, range(3))) == [0, 1, 4]
+
+
+JOIN = """
+import sys
+from mmhealth.engines import parse_engine
+from mmhealth.errors import EngineError
+from tests.engines import work
+if __name__ == "__main__":
+    try:
+        with parse_engine(sys.argv[1]) as engine:
+            print(engine.workers, list(engine.map(work.square, range(4))))
+    except EngineError as error:
+        print(error)
+"""
+
+
+def join(name: str, tmp_path: Path, **environ: str) -> str:
+    script = tmp_path / "join.py"
+    script.write_text(JOIN)
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(script), name],
+        env=os.environ | {"PYTHONPATH": path} | environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_a_cluster_that_others_began_is_joined_and_left_alone(
+    two: RayEngine, tmp_path: Path
+) -> None:
+    address = ray.get_runtime_context().gcs_address
+    assert join("ray", tmp_path, RAY_ADDRESS=address) == "2 [0, 1, 4, 9]\n"
+    assert list(two.map(work.square, range(3))) == [0, 1, 4]
+
+
+def test_no_cluster_is_an_error(tmp_path: Path, unused_port: int) -> None:
+    at_once = {
+        "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "0",
+        "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "0",
+    }
+    address = f"ray://127.0.0.1:{unused_port}"
+    assert join(address, tmp_path, **at_once).startswith(f"no Ray cluster at {address}: ")
+
+
+def test_without_ray_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EngineError, match=r"pip install 'mmhealth\[ray\]'"):
+        RayEngine()

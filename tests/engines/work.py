@@ -1,0 +1,66 @@
+"""What the engines of the tests are given to do."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from mmhealth.errors import RunError
+
+
+class UnwillingError(Exception):
+    """Goes through pickle, but not back."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first + second)
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def stretched(number: int) -> int:
+    """The later the task, the sooner it is done."""
+    time.sleep(0.02 * (4 - number % 5))
+    return number
+
+
+def picky(number: int) -> int:
+    if number == 3:
+        raise RunError(f"no run {number}")
+    return number
+
+
+def unwilling(number: int) -> int:
+    raise UnwillingError("no ", "way")
+
+
+def unpicklable(number: int) -> object:
+    return lambda: number
+
+
+def mortal(task: tuple[Path, int]) -> int:
+    """Task 2 kills its worker, the first time."""
+    folder, number = task
+    died = folder / "died"
+    if number == 2 and not died.exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def lethal(number: int) -> int:
+    """Task 2 kills every worker."""
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def worker_id(number: int) -> int:
+    return os.getpid()
+
+
+def marking(folder: Path) -> None:
+    """Says who works, and goes on for long."""
+    (folder / str(os.getpid())).touch()
+    time.sleep(60)

@@ -1,6 +1,6 @@
 """The run directory: the only floor that touches a run's files."""
 
-from mmhealth.runlog.alive import recording_attempts
+from mmhealth.runlog.alive import is_closed, recording_attempts
 from mmhealth.runlog.attempt import new_attempt
 from mmhealth.runlog.compaction import Compaction, compact
 from mmhealth.runlog.recorder import Recorder
@@ -19,6 +19,7 @@ __all__ = [
     "StepRecord",
     "Tail",
     "compact",
+    "is_closed",
     "new_attempt",
     "open_run",
     "recording_attempts",

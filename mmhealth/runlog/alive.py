@@ -1,9 +1,10 @@
-"""Tells whether somebody records a run right now."""
+"""Tells whether somebody records a run right now, and whether it is over."""
 
+import json
 import os
 from pathlib import Path
 
-from mmhealth.runlog.layout import list_tails
+from mmhealth.runlog.layout import list_tails, list_writers, writer_path
 from mmhealth.runlog.lock import try_lock
 
 
@@ -25,3 +26,19 @@ def recording_attempts(run_dir: Path) -> list[int]:
         finally:
             os.close(descriptor)
     return sorted(held)
+
+
+def is_closed(run_dir: Path) -> bool:
+    """Whether every recorder of the latest attempt has been closed: nothing more will come."""
+    writers = list_writers(run_dir)
+    last = max((writer.attempt for writer in writers), default=None)
+    return last is not None and all(
+        _has_closed(writer_path(run_dir, writer)) for writer in writers if writer.attempt == last
+    )
+
+
+def _has_closed(path: Path) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("closed"))
+    except (OSError, ValueError, AttributeError):
+        return False

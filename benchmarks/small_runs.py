@@ -87,8 +87,8 @@ def _record(run: SmallRun) -> None:
 
 
 def _skill(fate: str, progress: float) -> float:
-    """Held-out skill: sick runs stop learning halfway."""
-    return min(progress, 0.45) if fate in ("collapsing", "specialising", "broken") else progress
+    """Held-out skill: sick runs stop learning."""
+    return min(progress, 0.7) if fate in ("collapsing", "specialising", "broken") else progress
 
 
 def _batch(rng: np.random.Generator, fate: str, progress: float) -> dict[str, Any]:

@@ -66,8 +66,8 @@ COMMANDS = {
     "compare": {"RUN", "--fleet", "--last", "--json", "--policy"},
     "export": {"RUN", "--to", "--serve", "--follow", "--poll", "--policy"},
     "fleet": {
-        "GLOB|RUN", "--sort", "--reverse", "--filter", "--top", "--json", "--format", "--workers",
-        "--policy",
+        "GLOB|RUN", "--sort", "--reverse", "--filter", "--top", "--html", "--pages", "--json",
+        "--format", "--workers", "--policy",
     },
     "gate": {"RUN", "--policy", "--format", "--baseline", "--tolerance", "--last"},
     "guard": {

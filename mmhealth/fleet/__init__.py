@@ -4,6 +4,8 @@ from mmhealth.fleet.as_json import fleet_summary_as_dict
 from mmhealth.fleet.find import find_runs
 from mmhealth.fleet.headroom import WorstMetric, worst_metric
 from mmhealth.fleet.judge import Fleet, judge_fleet, judge_one, judge_runs
+from mmhealth.fleet.page import render_fleet_page
+from mmhealth.fleet.pages import write_pages
 from mmhealth.fleet.select import select_runs
 from mmhealth.fleet.summary import RunSummary, summarise_run
 from mmhealth.fleet.terminal import fleet_markdown, print_fleet_table
@@ -19,7 +21,9 @@ __all__ = [
     "judge_one",
     "judge_runs",
     "print_fleet_table",
+    "render_fleet_page",
     "select_runs",
     "summarise_run",
     "worst_metric",
+    "write_pages",
 ]

@@ -24,6 +24,7 @@ FIELDS: dict[str, Callable[[RunSummary], Any]] = {
     "crossing": lambda run: run.forecast and run.forecast.steps,
     "mode": lambda run: ", ".join(run.failure_modes) or None,
     "alerts": lambda run: len(run.firing),
+    "since": lambda run: min((alert.step for alert in run.firing), default=None),
     "lead": lambda run: run.lead and run.lead.steps,
     "step": lambda run: run.step,
     "commit": lambda run: run.last_commit,

@@ -124,7 +124,11 @@ def summarise_run(monitor: Monitor, *, now: float | None = None) -> RunSummary:
 def unreadable(path: Path, error: Exception) -> RunSummary:
     """The row of a run that cannot be read."""
     return RunSummary(
-        path=str(path), name=path.name, label=path.name, verdict="unreadable", why=str(error)
+        path=str(path),
+        name=path.name,
+        label=path.name,
+        verdict="unreadable",
+        why=str(error).replace(f"{path}/", ""),
     )
 
 

@@ -5,19 +5,19 @@ from mmhealth.fleet.summary import RunSummary
 from mmhealth.report.words import show_value
 
 UNKNOWN = "–"
-ARROWS = {"worsening": "↘", "improving": "↗", "steady": "→", "unknown": ""}
 
 
 def worst_words(worst: WorstMetric) -> str:
-    """The metric, its value and its threshold."""
+    """The metric, its value, and on which side of its threshold it is."""
     value, threshold = (show_value(worst.metric, v) for v in (worst.value, worst.threshold))
-    return f"{worst.metric} {value} (limit {threshold})"
+    sign = "<" if worst.value < worst.threshold else ">" if worst.value > worst.threshold else "="
+    return f"{worst.metric} {value} {sign} {threshold}"
 
 
 def headroom_words(worst: WorstMetric) -> str:
-    """How far from the threshold, such as ``3.1x``."""
+    """How far from the threshold, such as ``3.1x``; empty where that is no number."""
     room = worst.headroom
-    return "" if room == float("inf") else f"{room:.2g}x" if room < 1000 else "> 1000x"
+    return "" if room in (0.0, float("inf")) else f"{room:.2g}x" if room < 1000 else "> 1000x"
 
 
 def trend_words(run: RunSummary) -> str:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmhealth.cli.options import AuditFormat, PolicyPath, usage_error, write
+from mmhealth.cli.options import AuditFormat, PolicyPath, Port, dashboards, usage_error, write
 
 if TYPE_CHECKING:
     from mmhealth.engines import Engine
     from mmhealth.fleet import Fleet, RunSummary
+    from mmhealth.health import Policy
 
 STDOUT = Path("-")
 _WIDE = 160
@@ -56,6 +57,10 @@ def fleet(
         AuditFormat | None,
         typer.Option("--format", help="What to print. Default: text.", show_default=False),
     ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Show all of them live in the browser instead.")
+    ] = False,
+    port: Port = 8050,
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", min=1, help="Default: one a core.")
     ] = None,
@@ -72,6 +77,11 @@ def fleet(
     if len(printed) > 1:
         raise usage_error(f"{' and '.join(printed)} both print to stdout: give one of them a file")
     rules = load_policy(policy)
+    if serve:
+        if filter or top or reverse or sort != "verdict" or format or html or pages or json:
+            raise usage_error("--serve goes with --port, --workers and --policy alone")
+        _serve(runs, port, rules, workers)
+        return
     paths = fleets.find_runs(runs)
     with _engine(workers, len(paths)) as engine:
         with counting("judging") as bar:
@@ -93,6 +103,18 @@ def fleet(
         _print(found, shown, format or AuditFormat.TEXT, _from(None, pages, links))
     if list(found.verdicts) == ["unreadable"]:
         raise typer.Exit(3)
+
+
+def _serve(runs: list[str], port: int, rules: "Policy", workers: int | None) -> None:
+    from mmhealth.engines import LocalEngine
+    from mmhealth.engines.local import available_cores
+
+    def ready(url: str) -> None:
+        typer.echo(f"watching at {url} (Ctrl-C ends)")
+
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    with LocalEngine(workers or available_cores()) as engine:
+        dashboards().serve_fleet(runs, engine=engine, port=port, policy=rules, ready=ready)
 
 
 def _write(

@@ -12,7 +12,7 @@ from mmhealth._version import __version__
 from mmhealth.fleet.headroom import WorstMetric
 from mmhealth.fleet.judge import Fleet
 from mmhealth.fleet.page_style import SCRIPT, STYLE
-from mmhealth.fleet.select import FIELDS, varied_settings
+from mmhealth.fleet.select import FIELDS, run_text, varied_settings
 from mmhealth.fleet.summary import RunSummary
 from mmhealth.fleet.terminal import describe_fleet
 from mmhealth.fleet.words import firing_words, headroom_words, lead_words, trend_words, worst_words
@@ -22,6 +22,7 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 _WIDTH, _HEIGHT = 96, 22
 _MOST_SETTINGS = 40
 _LONGEST = 200
+_LONGEST_TEXT = 2000
 _COLUMNS: tuple[tuple[str, str, str, str], ...] = (
     ("verdict", "verdict", "up", "The gravest first; among equals the least headroom"),
     ("name", "run", "up", "Name of the run; its path where names are not unique"),
@@ -184,13 +185,11 @@ def _curve(worst: WorstMetric) -> str:
 def _data(run: RunSummary, settings: Sequence[str]) -> dict[str, Any]:
     """What the script sorts, filters and shows in the details."""
     varied = [_short(run.config.get(key)) for key in settings]
-    pairs = (f"{k}={v}" for k, v in zip(settings, varied, strict=True) if v is not None)
-    text = " ".join((run.label, run.verdict, run.why, *run.failure_modes, *pairs))
     return {
         "verdict": run.verdict,
         "fields": [_sortable(get(run)) for get in FIELDS.values()],
         "settings": varied,
-        "text": text.lower(),
+        "text": run_text(run)[:_LONGEST_TEXT],
         "details": [[term, words] for term, words in _details(run) if words],
     }
 

@@ -34,9 +34,10 @@ FIELDS: dict[str, Callable[[RunSummary], Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A filter such as ``verdict=critical,warning``, ``optimizer.lr>=1e-5`` or a part of a name."""
+    """A filter such as ``verdict=critical,warning``, ``optimizer.lr>=1e-5`` or a word."""
 
     key: str
+    """Empty for a word, which is looked for in `run_text`."""
     sign: str
     values: tuple[str, ...]
 
@@ -45,7 +46,7 @@ class Condition:
         """Take a filter apart. Raises SelectionError where there is no value."""
         match = _CONDITION.fullmatch(text.strip())
         if match is None:
-            return cls("name", "=", (f"*{text.strip()}*",))
+            return cls("", "", (text.strip().lower(),))
         values = tuple(value.strip() for value in match["value"].split(","))
         if not all(values):
             raise SelectionError(
@@ -61,7 +62,11 @@ class Condition:
 
 
 def select_runs(
-    runs: Iterable[RunSummary], conditions: Sequence[str], sort: str = "verdict", *, reverse: bool
+    runs: Iterable[RunSummary],
+    conditions: Sequence[str],
+    sort: str = "verdict",
+    *,
+    reverse: bool = False,
 ) -> list[RunSummary]:
     """Runs that meet all conditions, sorted; what is not known comes last either way.
 
@@ -71,8 +76,11 @@ def select_runs(
     present = list(runs)
     kept = present
     for condition in map(Condition.parse, conditions):
-        get = _getter(condition.key, present)
-        kept = [run for run in kept if condition.holds(get(run))]
+        if condition.key:
+            get = _getter(condition.key, present)
+            kept = [run for run in kept if condition.holds(get(run))]
+        else:
+            kept = [run for run in kept if condition.values[0] in run_text(run)]
     if sort == "verdict":
         return sorted(kept, key=gravity, reverse=reverse)
     get = _getter(sort, present)
@@ -87,6 +95,12 @@ def gravity(run: RunSummary) -> tuple[int, bool, float, str]:
     if worst is None:
         return VERDICTS.index(run.verdict), True, float("inf"), run.label
     return VERDICTS.index(run.verdict), not worst.firing, worst.headroom, run.label
+
+
+def run_text(run: RunSummary) -> str:
+    """What words are looked for in: label, verdict, reason, failure modes, settings; lower case."""
+    pairs = (f"{key}={value}" for key, value in run.config.items())
+    return " ".join((run.label, run.verdict, run.why, *run.failure_modes, *pairs)).lower()
 
 
 def varied_settings(runs: Sequence[RunSummary]) -> list[str]:

@@ -1,6 +1,7 @@
 """A fleet as a table on a terminal, or in Markdown."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mmhealth.fleet.judge import Fleet
-from mmhealth.fleet.summary import RunSummary
+from mmhealth.fleet.summary import VERDICTS, RunSummary
 from mmhealth.fleet.words import ago, firing_words, lead_words, trend_words, worst_words
 from mmhealth.report.sparkline import sparkline
 from mmhealth.report.terminal import STYLES
@@ -68,10 +69,15 @@ def fleet_markdown(fleet: Fleet, shown: Sequence[RunSummary]) -> str:
 
 def describe_fleet(fleet: Fleet, shown: int) -> str:
     """How many runs there are, with which verdicts, and how many are shown."""
-    total = len(fleet.runs)
-    counts = ", ".join(f"{count:,} {name}" for name, count in fleet.verdicts.items())
+    return count_verdicts(fleet.runs, shown)
+
+
+def count_verdicts(runs: Sequence[RunSummary], shown: int) -> str:
+    """The same of runs."""
+    total, times = len(runs), Counter(run.verdict for run in runs)
+    counts = ", ".join(f"{times[name]:,} {name}" for name in VERDICTS if times[name])
     cut = "" if shown == total else f"; {shown:,} shown"
-    return f"{total:,} run{'' if total == 1 else 's'}: {counts}{cut}"
+    return f"{total:,} run{'' if total == 1 else 's'}{': ' if counts else ''}{counts}{cut}"
 
 
 def _cells(run: RunSummary, now: float) -> dict[str, Text]:

@@ -38,10 +38,31 @@ def create_app(
     return build_app(watch_runs(paths, policy), policy, note)
 
 
-def build_app(watchers: Sequence[RunWatcher], policy: Policy, note: str | None = None) -> Dash:
-    """The dashboard of watchers that somebody else starts and stops."""
-    app = Dash(
+def build_app(
+    watchers: Sequence[RunWatcher],
+    policy: Policy,
+    note: str | None = None,
+    *,
+    prefix: str = "/",
+    home: str | None = None,
+) -> Dash:
+    """The dashboard of watchers that somebody else starts and stops.
+
+    ``prefix``: the address of this app on a server that has more, which strips it from requests;
+    ``home``: that of the fleet that the runs are part of.
+    """
+    app = bare_app(prefix)
+    app.layout = build_layout(watchers, note, home)
+    register_callbacks(app, watchers, policy)
+    return app
+
+
+def bare_app(prefix: str = "/") -> Dash:
+    """An app without a layout that loads everything from here."""
+    return Dash(
         __name__,
+        requests_pathname_prefix=prefix,
+        routes_pathname_prefix="/",
         title="mmhealth",
         update_title="",
         assets_folder=str(Path(__file__).parent / "assets"),
@@ -50,6 +71,3 @@ def build_app(watchers: Sequence[RunWatcher], policy: Policy, note: str | None =
         health_endpoint="health",
         add_log_handler=False,
     )
-    app.layout = build_layout(watchers, note)
-    register_callbacks(app, watchers, policy)
-    return app

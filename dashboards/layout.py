@@ -16,7 +16,7 @@ TIMELINE_FIGURES = ("ess", "heldout", "reward_ess", "gini", "entropy", "groups",
 PAGE_INTERVAL_MS = 1000
 
 _CONFIG: Any = CONFIG
-_GRID_THEME = """themeQuartz.withParams({
+GRID_THEME = """themeQuartz.withParams({
     backgroundColor: 'var(--panel)', foregroundColor: 'var(--text)', borderColor: 'var(--line)',
     headerBackgroundColor: 'var(--page)', headerTextColor: 'var(--muted)',
     accentColor: 'var(--accent)', rowHoverColor: 'var(--info-back)', browserColorScheme: 'inherit',
@@ -24,8 +24,8 @@ _GRID_THEME = """themeQuartz.withParams({
 })"""
 
 
-def build_layout(watchers: Sequence[RunWatcher], note: str | None) -> Any:
-    """The whole page."""
+def build_layout(watchers: Sequence[RunWatcher], note: str | None, home: str | None = None) -> Any:
+    """The whole page; ``home`` is the address of the fleet that the runs are part of."""
     return html.Div(
         [
             html.A("Skip to the charts", href="#charts", className="skip"),
@@ -37,7 +37,7 @@ def build_layout(watchers: Sequence[RunWatcher], note: str | None) -> Any:
             ],
             dcc.Store(id="zoom", data={}),
             dcc.Store(id="system-theme", data="light"),
-            _header(note),
+            build_header(note, home),
             html.Div(
                 "No answer from mmhealth watch: the page shows what it last said.",
                 id="offline",
@@ -61,7 +61,8 @@ def build_layout(watchers: Sequence[RunWatcher], note: str | None) -> Any:
     )
 
 
-def _header(note: str | None) -> Any:
+def build_header(note: str | None, home: str | None = None) -> Any:
+    """Name, note, way home, and the choice of the theme."""
     return html.Header(
         [
             html.Div(
@@ -71,6 +72,7 @@ def _header(note: str | None) -> Any:
                 ],
                 className="brand",
             ),
+            html.A("← all runs", href=home or "", id="home", hidden=home is None),
             html.P(note or "", id="note", hidden=not note),
             _choice("theme-choice", "Theme", ("auto", "light", "dark"), "auto"),
         ],
@@ -228,7 +230,7 @@ def _step(watchers: Sequence[RunWatcher]) -> Any:
                 columnDefs=[],
                 defaultColDef={"sortable": True, "resizable": True, "width": 112, "minWidth": 64},
                 dashGridOptions={
-                    "theme": {"function": _GRID_THEME},
+                    "theme": {"function": GRID_THEME},
                     "rowHeight": 30,
                     "headerHeight": 34,
                     "animateRows": False,

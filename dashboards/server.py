@@ -30,7 +30,7 @@ def serve(
     shown at the head of the page; ``ready`` is called with the address once it answers. Raises
     PortInUseError when the port is taken.
     """
-    listening = _listen(port)
+    listening = listen(port)
     policy = policy or default_policy()
     watchers = watch_runs(paths, policy)
     try:
@@ -45,7 +45,8 @@ def serve(
         listening.close()
 
 
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
+    """A socket on this port of `HOST`. Raises PortInUseError."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         if os.name == "posix":

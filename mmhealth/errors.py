@@ -20,6 +20,7 @@
     ├── TrackerError             health metrics cannot be sent to a tracker
     │   └── TrackerTargetError   the tracker asked for is not known or not installed
     ├── EngineError              the workers that were to do the work are gone, or cannot be had
+    ├── SelectionError           runs are to be filtered or sorted by what they do not have
     ├── AttachError              a trainer is not one that can be attached to; says how it differs
     └── PortInUseError           the port to serve on is taken
 """
@@ -95,6 +96,10 @@ class TrackerTargetError(TrackerError):
 
 class EngineError(MmhealthError):
     """The workers that were to do the work are gone, or cannot be had; the message says why."""
+
+
+class SelectionError(MmhealthError):
+    """A filter or a sort key makes no sense for these runs; the message names what there is."""
 
 
 class AttachError(MmhealthError):

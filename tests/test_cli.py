@@ -65,6 +65,10 @@ COMMANDS = {
     "compact": {"RUN", "--target-mb"},
     "compare": {"RUN", "--fleet", "--last", "--json", "--policy"},
     "export": {"RUN", "--to", "--serve", "--follow", "--poll", "--policy"},
+    "fleet": {
+        "GLOB|RUN", "--sort", "--reverse", "--filter", "--top", "--html", "--pages", "--json",
+        "--format", "--serve", "--port", "--workers", "--policy",
+    },
     "gate": {"RUN", "--policy", "--format", "--baseline", "--tolerance", "--last"},
     "guard": {
         "COMMAND", "--run-dir", "--policy", "--grace", "--poll", "--report", "--notify",

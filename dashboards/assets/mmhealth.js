@@ -53,6 +53,41 @@
   functions.mmhealthShare = (value) =>
     typeof value === "number" ? (100 * value).toFixed(value < 0.001 ? 3 : 1) + " %" : value ?? "";
 
+  functions.mmhealthAgo = (then) => {
+    if (typeof then !== "number") return "";
+    const seconds = Math.max(Date.now() / 1000 - then, 0);
+    for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]])
+      if (seconds >= 2 * size) return `${Math.round(seconds / size)} ${unit} ago`;
+    return `${Math.round(seconds)} s ago`;
+  };
+
+  // Cells of the fleet's grid.
+  const cells = (window.dashAgGridComponentFunctions = window.dashAgGridComponentFunctions || {});
+  const element = (...parts) => window.React.createElement(...parts);
+  cells.MmhealthVerdict = ({ data }) =>
+    element("span", { className: `verdict ${data.verdict}` }, data.verdict);
+  cells.MmhealthRunLink = ({ data }) =>
+    data.href ? element("a", { href: data.href }, data.name) : element("span", {}, data.name);
+  cells.MmhealthCourse = ({ data }) => {
+    const course = data.course || [];
+    const known = course.filter((value) => value !== null);
+    if (!known.length) return null;
+    const [width, height, low, high] = [96, 22, Math.min(...known), Math.max(...known)];
+    const y = (value) =>
+      (2 + (height - 4) * (high > low ? 1 - (value - low) / (high - low) : 0.5)).toFixed(1);
+    let path = "", pen = "M";
+    course.forEach((value, index) => {
+      if (value === null) { pen = "M"; return; }
+      path += `${pen}${Math.round((width * index) / Math.max(course.length - 1, 1))} ${y(value)}`;
+      pen = "L";
+    });
+    const limit = data.threshold;
+    const inSight = limit !== null && low <= limit && limit <= high;
+    return element("svg", { width, height, "aria-hidden": true, className: data.beyond ? "firing" : "" },
+      inSight && element("path", { className: "limit", d: `M0 ${y(limit)}H${width}` }),
+      element("path", { className: "curve", d: path }));
+  };
+
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.mmhealth = {
     applyTheme(choice) {

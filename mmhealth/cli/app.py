@@ -13,6 +13,7 @@ from mmhealth.cli.calibrate_command import calibrate
 from mmhealth.cli.compare_command import compare
 from mmhealth.cli.diagnose_command import diagnose
 from mmhealth.cli.export_command import export
+from mmhealth.cli.fleet_command import fleet
 from mmhealth.cli.gate_command import gate
 from mmhealth.cli.guard_command import guard
 from mmhealth.cli.import_command import import_trajectories
@@ -179,6 +180,7 @@ def watch(runs: RunPaths, port: Port = 8050, policy: PolicyPath = None) -> None:
 
 
 app.command(rich_help_panel=_JUDGE)(audit)
+app.command(rich_help_panel=_JUDGE)(fleet)
 app.command(rich_help_panel=_JUDGE)(gate)
 app.command(rich_help_panel=_JUDGE)(compare)
 app.command(rich_help_panel=_JUDGE)(blame)

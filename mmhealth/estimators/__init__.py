@@ -11,7 +11,7 @@ from mmhealth.estimators.counts import clopper_pearson, poisson_upper
 from mmhealth.estimators.edetector import EDetector
 from mmhealth.estimators.entropy import entropy, token_mean
 from mmhealth.estimators.ess import EssSums, ess, signal_log_weights
-from mmhealth.estimators.forecast import Crossing, forecast_crossing
+from mmhealth.estimators.forecast import Crossing, forecast_crossing, trend_slope
 from mmhealth.estimators.gini import gini, lorenz
 from mmhealth.estimators.groups import (
     GroupShares,
@@ -94,5 +94,6 @@ __all__ = [
     "stall_step",
     "token_mean",
     "top_share",
+    "trend_slope",
     "wilson_interval",
 ]

@@ -89,6 +89,26 @@ def forecast_crossing(
     return replace(found, slope=sign * found.slope) if isinstance(found, Crossing) else found
 
 
+def trend_slope(steps: ArrayLike, values: ArrayLike) -> float | None:
+    """Change a step of `values` (n,) at ascending `steps` (n,) where it is a trend, else 0.
+
+    A trend is significant as `forecast_crossing` wants it; where values bend, that of their later
+    half is meant. None for fewer than `MIN_VALUES` values. Raises EstimatorInputError as
+    `forecast_crossing` does.
+    """
+    when, course = finite_vector(steps, "steps"), finite_vector(values, "values")
+    same_length(when, course, "steps and values")
+    if (np.diff(when) <= 0).any():
+        raise EstimatorInputError("steps must ascend")
+    if when.size < MIN_VALUES:
+        return None
+    line, half = _Line.fit(when, course), when.size // 2
+    if line.bends and when.size - half >= MIN_VALUES:
+        line = _Line.fit(when[half:], course[half:])
+    least = line.quantile(1.0 - SIGNIFICANCE) * line.slope_error + _ROUNDING * abs(line.level)
+    return line.slope if abs(line.slope) > least else 0.0
+
+
 def _cross(
     line: "_Line", last: float, threshold: float, horizon: float, confidence: float
 ) -> Crossing | NoForecast:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmhealth.health.alerts import Alert, RuleState
+from mmhealth.health.judgement import Judgement
 from mmhealth.health.metrics import StepMetrics
 from mmhealth.health.policy import Policy
 from mmhealth.health.rules import Rule
@@ -67,6 +68,11 @@ class RuleEngine:
         """By rule, in the order of the policy: steps that stand at which it had data."""
         known = {track.rule.name: track.judged for track in self._tracks}
         return {rule.name: known.get(rule.name, 0) for rule in self.policy.rules}
+
+    def latest(self) -> dict[str, tuple[int, Judgement]]:
+        """Of each rule that ever had data at a step that stands: the last such step, and what the
+        rule said of it."""
+        return {track.rule.name: track.latest for track in self._tracks if track.latest is not None}
 
     def intervals(self) -> dict[str, IntervalRecord]:
         """What became of the intervals of each rule that demands them."""

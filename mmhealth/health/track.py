@@ -29,11 +29,15 @@ class RuleTrack:
     """What a drift rule remembers of the history."""
     intervals: IntervalRecord = field(default_factory=IntervalRecord)
     """What became of the intervals that the rule demands."""
+    latest: tuple[int, Judgement] | None = None
+    """The last judgement that compared a value with a threshold, and its step."""
 
     def judge(self, history: Sequence[StepMetrics], fired: list[Alert]) -> Judgement:
         """Take in the last step of the history; append the alert that fires, if one does."""
         judgement = self._judgement(history)
-        self.judged += judgement.value is not None
+        if judgement.value is not None:
+            self.judged += 1
+            self.latest = (history[-1].values["step"], judgement)
         if self.rule.demand_interval is not None:
             about = self.rule.name, self.rule.metric
             self.intervals = self.intervals.after(*about, judgement, history[-1].values["step"])

@@ -5,7 +5,7 @@ from mmhealth.report.baseline import Against, Check
 from mmhealth.report.compare import Comparison, compare_runs
 from mmhealth.report.compare_json import comparison_as_dict, fleet_as_dict
 from mmhealth.report.compare_text import print_comparison, print_fleet
-from mmhealth.report.fleet import FleetComparison, compare_with_fleet
+from mmhealth.report.fleet_comparison import FleetComparison, compare_with_fleet
 from mmhealth.report.gate import Gate, RunDecision, gate_runs
 from mmhealth.report.gate_text import render_text
 from mmhealth.report.github import append_summary, render_github

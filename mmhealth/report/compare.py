@@ -18,6 +18,7 @@ from mmhealth.report.samesteps import (
     mean_of,
     values_at,
 )
+from mmhealth.runlog import Run
 
 NOT_SET = "not set"
 """Value of a setting that a run does not have, or has as null."""
@@ -135,10 +136,10 @@ def rule_courses(run: RunAudit) -> dict[str, RuleCourse]:
     return courses
 
 
-def settings(run: RunAudit) -> dict[str, Any]:
+def settings(run: Run) -> dict[str, Any]:
     """What is known of how a run was made, flat: ``loop.learning_rate`` for a nested table."""
-    named = {name: run.run.about.get(name) for name in ("loss_ratio", "grad_norm", "nominal_batch")}
-    return _flat(named, "") | _flat(run.run.config, "")
+    named = {name: run.about.get(name) for name in ("loss_ratio", "grad_norm", "nominal_batch")}
+    return _flat(named, "") | _flat(run.config, "")
 
 
 def _first_crossings(run: RunAudit) -> dict[str, int]:
@@ -185,7 +186,7 @@ def _why_no_pair(first: RunAudit, second: RunAudit, *shares: dict[Any, Any]) -> 
 
 
 def _config_pairs(first: RunAudit, second: RunAudit) -> tuple[ConfigPair, ...]:
-    ours, theirs = settings(first), settings(second)
+    ours, theirs = settings(first.run), settings(second.run)
     pairs = (
         ConfigPair(key, ours.get(key, NOT_SET), theirs.get(key, NOT_SET))
         for key in dict.fromkeys((*ours, *theirs))

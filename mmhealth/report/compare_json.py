@@ -7,7 +7,7 @@ from mmhealth._version import __version__
 from mmhealth.report.audit import RunAudit
 from mmhealth.report.compare import NOT_SET, Comparison, MetricPair, RuleCourse, RulePair
 from mmhealth.report.dataloss import describe_data
-from mmhealth.report.fleet import FleetComparison, HeldOutPlace, Place
+from mmhealth.report.fleet_comparison import FleetComparison, HeldOutPlace, Place
 from mmhealth.report.samesteps import HeldOutPair, Share
 
 SCHEMA = 1

@@ -11,7 +11,7 @@ from rich.text import Text
 from mmhealth.report.audit import RunAudit
 from mmhealth.report.compare import Comparison, RuleCourse
 from mmhealth.report.dataloss import describe_data, describe_reading
-from mmhealth.report.fleet import FleetComparison, Place
+from mmhealth.report.fleet_comparison import FleetComparison, Place
 from mmhealth.report.indent import indent
 from mmhealth.report.samesteps import HeldOutPair
 from mmhealth.report.terminal import STYLES

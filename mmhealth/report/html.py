@@ -18,13 +18,19 @@ from mmhealth.report.html_style import SCRIPT, STYLE
 from mmhealth.report.sections import closing_sections
 
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+_SHARING = _POLICY.replace("script-src", "script-src 'self' file:")
 
 Draw = Callable[[figures.Theme], go.Figure]
 
 
-def render_html(audit: Audit) -> str:
-    """The page: verdicts and sentences, figures in light and dark, then the evidence as text."""
+def render_html(audit: Audit, plotly: str | None = None) -> str:
+    """The page: verdicts and sentences, figures in light and dark, then the evidence as text.
+
+    ``plotly``: name of a file beside the page that holds plotly.js, for many pages that share it;
+    where None it is part of the page.
+    """
     drawn = _figures(audit)
+    allowed = _POLICY if plotly is None else _SHARING
     title = f"mmhealth audit: {', '.join(run.label for run in audit.runs)}"
     summaries = [run_summary(run, number) for number, run in enumerate(audit.runs)]
     closing = (section_html(section, "h2") for section in closing_sections(audit))
@@ -34,7 +40,7 @@ def render_html(audit: Audit) -> str:
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            f'<meta http-equiv="Content-Security-Policy" content="{allowed}">',
             '<link rel="icon" href="data:,">',
             f"<title>{escape(title)}</title>",
             f"<style>{STYLE}</style></head><body>",
@@ -45,13 +51,19 @@ def render_html(audit: Audit) -> str:
             *(run_details(run) for run in audit.runs),
             *(f'<section class="closing">{section}</section>' for section in closing),
             f"<footer>mmhealth {__version__}; judged by {escape(audit.policy.source)}</footer>",
-            f"<script>{get_plotlyjs()}</script>",
+            _script(plotly),
             f'<script id="figures" type="application/json">{_data(drawn)}</script>',
             f"<script>{SCRIPT}</script>",
             "</body></html>",
             "",
         )
     )
+
+
+def _script(plotly: str | None) -> str:
+    if plotly is None:
+        return f"<script>{get_plotlyjs()}</script>"
+    return f'<script src="{escape(plotly)}"></script>'
 
 
 def _figures(audit: Audit) -> dict[str, Draw]:

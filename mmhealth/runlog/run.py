@@ -189,6 +189,13 @@ class Run:
         """What happened beside training."""
         return self._loose_frame("events")
 
+    @property
+    def closed(self) -> bool:
+        """Whether every recorder of the latest attempt has been closed: nothing more will come."""
+        latest = max((writer.attempt for writer in self._held.writers), default=None)
+        last = [w for writer, w in self._held.writers.items() if writer.attempt == latest]
+        return bool(last) and all(about.get("closed") for about in last)
+
     def status(self) -> RunStatus:
         """What is complete, pending, quarantined and lost, and why."""
         return survey(self._held)

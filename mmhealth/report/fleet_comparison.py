@@ -204,7 +204,7 @@ def _place_held_out(run: RunAudit, fleet: Sequence[RunAudit]) -> HeldOutPlace | 
 
 
 def _place_settings(run: RunAudit, fleet: Sequence[RunAudit]) -> tuple[SettingPlace, ...]:
-    own, others = settings(run), [settings(other) for other in fleet]
+    own, others = settings(run.run), [settings(other.run) for other in fleet]
     places = []
     for key in dict.fromkeys(name for known in (own, *others) for name in known):
         value = own.get(key, NOT_SET)

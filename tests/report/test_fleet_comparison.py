@@ -21,7 +21,7 @@ from mmhealth.report import (
     print_fleet,
 )
 from mmhealth.report.compare_text import describe_place
-from mmhealth.report.fleet import Place
+from mmhealth.report.fleet_comparison import Place
 
 DOC = Path(__file__).parents[2] / "docs" / "compare.md"
 FAST = settings(deadline=None, derandomize=True, max_examples=60)

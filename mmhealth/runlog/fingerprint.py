@@ -1,0 +1,30 @@
+"""Tells whether a run may have changed, without reading it."""
+
+from pathlib import Path
+
+from mmhealth.runlog.layout import RUN_FILE, WRITERS, list_folder
+from mmhealth.schema import TABLES
+
+Fingerprint = tuple[tuple[str, int, int], ...]
+"""Name, size, and time of the last change of each file."""
+
+
+def fingerprint(run_dir: Path) -> Fingerprint:
+    """What a run's files look like from outside; the same as long as nobody writes to the run.
+
+    Files come and go while it is taken; whoever compares two of them sees a change then.
+    """
+    found: list[tuple[str, int, int]] = []
+    _take(run_dir / RUN_FILE, RUN_FILE, found)
+    for folder in (WRITERS, *TABLES):
+        for path in list_folder(run_dir / folder):
+            _take(path, f"{folder}/{path.name}", found)
+    return tuple(found)
+
+
+def _take(path: Path, name: str, found: list[tuple[str, int, int]]) -> None:
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return
+    found.append((name, about.st_size, about.st_mtime_ns))

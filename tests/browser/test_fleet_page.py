@@ -1,0 +1,108 @@
+"""The fleet's page in a browser without a network: it sorts, filters, and opens what it lists."""
+
+from pathlib import Path
+
+import pytest
+
+from mmhealth.fleet import judge_runs, render_fleet_page, select_runs, write_pages
+
+pytestmark = pytest.mark.browser
+
+SAMPLES = Path(__file__).parents[2] / "sample_logs"
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fleet")
+    broken = folder / "broken"
+    broken.mkdir()
+    (broken / "run.json").write_text("{", encoding="utf-8")
+    fleet = judge_runs([SAMPLES / "collapsing", SAMPLES / "fixed", broken])
+    shown = select_runs(fleet.runs, (), reverse=False)
+    names = write_pages(shown[:1], folder / "pages", fleet.policy)
+    links = {path: f"pages/{name}" for path, name in names.items()}
+    file = folder / "fleet.html"
+    file.write_text(render_fleet_page(fleet, shown, links), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def opened(browser, page_file):
+    """Opens the page; a message in its console or a request to elsewhere fails the test."""
+    wrong, contexts = [], []
+
+    def at(query="", **options):
+        contexts.append(browser.new_context(offline=True, **options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: wrong.append(request.url))
+        page.goto(page_file.as_uri() + query)
+        page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield at
+    for context in contexts:
+        context.close()
+    assert [text for text in wrong if not text.startswith(("file:", "data:", "blob:"))] == []
+
+
+def names(page):
+    return page.locator(".fleet tbody .run").all_inner_texts()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1600), ("dark", 700), ("light", 360)])
+def test_nothing_is_wider_than_the_page_and_details_open_by_key(opened, scheme, width):
+    page = opened(color_scheme=scheme, viewport={"width": width, "height": 800})
+    button = page.locator(".more").first
+    button.focus()
+    page.keyboard.press("Enter")
+    assert button.get_attribute("aria-expanded") == "true"
+    assert "mmhealth audit" in page.locator(".opened").inner_text()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    page.keyboard.press("Escape")
+    assert page.locator(".opened").count() == 0
+
+
+def test_sorting_by_a_heading_is_told_and_turns_round(opened):
+    page = opened()
+    assert names(page)[-1] == "fixed"
+    heading = page.locator("th[data-key=name]")
+    heading.locator("button").press("Enter")
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert names(page) == ["broken", "collapsing", "fixed"]
+    heading.locator("button").press("Enter")
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert names(page) == ["fixed", "collapsing", "broken"]
+    page.locator("th[data-key=headroom] button").click()
+    assert names(page)[-1] == "broken"
+
+
+def test_filters_speak_the_language_of_the_command_and_the_address_keeps_them(opened):
+    page = opened()
+    page.keyboard.press("/")
+    page.keyboard.type("verdict=unreadable,critical name=b*")
+    page.wait_for_function("() => document.querySelectorAll('.fleet tbody tr').length === 1")
+    assert names(page) == ["broken"]
+    assert page.locator("#count").inner_text() == "1 of 3 runs"
+    address = page.url
+    again = opened(address[address.index("#") :])
+    assert names(again) == ["broken"]
+    assert again.locator("#search").input_value() == "verdict=unreadable,critical name=b*"
+    page.locator("#search").fill("flavour=1")
+    page.wait_for_function("() => document.getElementById('problem').textContent")
+    assert page.locator("#problem").inner_text() == "no run has flavour"
+    page.locator("#search").fill("headroom<0.00001")
+    page.wait_for_function("() => !document.querySelector('.fleet tbody tr')")
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => document.querySelectorAll('.fleet tbody tr').length === 3")
+    page.locator(".chip input[value=unreadable]").uncheck()
+    assert "broken" not in names(page)
+
+
+def test_a_run_links_to_its_audit_which_draws_with_the_shared_library(opened):
+    page = opened()
+    page.locator(".fleet a").first.click()
+    page.wait_for_selector(".plot .main-svg")
+    assert Path(page.url).parent.name == "pages"
+    assert page.locator("h1").inner_text().endswith("mmhealth audit")

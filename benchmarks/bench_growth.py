@@ -1,0 +1,76 @@
+"""Time and peak memory of reading a run, from 10^5 to 10^8 trajectories.
+
+Steps of 10,000 trajectories with 13 columns; each size is read by a process of its own, which
+computes all metrics of the timeline, one step after the other. Writes docs/benchmarks/growth.md.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from big_runs import ROWS, write_run
+from tables import machine, write_table
+
+READ = """
+import json, resource, sys, time
+from mmhealth import open_run
+from mmhealth.health import build_timeline
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begun = time.perf_counter()
+run = open_run(sys.argv[1])
+opened = time.perf_counter()
+frame = build_timeline(run).frame
+ended = time.perf_counter()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([len(frame), int(frame["n"].sum()), opened - begun, ended - opened, before, peak]))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--most", type=int, default=10**8, help="trajectories of the largest run")
+    parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()) / "mmhealth-bench")
+    asked = parser.parse_args()
+    rows, size = [], 10**5
+    while size <= asked.most:
+        path = write_run(asked.dir / f"growth-{size}", size // ROWS)
+        done = subprocess.run(
+            [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True
+        )
+        steps, n, opened, read, before, peak = json.loads(done.stdout)
+        disk = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        rows.append(
+            [
+                f"{n:,}",
+                f"{steps:,}",
+                f"{disk / n:.0f}",
+                f"{opened:.2f}",
+                f"{read:.2f}",
+                f"{1e9 * (opened + read) / n / 60:.0f}",
+                f"{before / 1024:.0f}",
+                f"{peak / 1024:.0f}",
+            ]
+        )
+        size *= 10
+    about = (
+        f"Steps of {ROWS:,} trajectories with 13 columns; each run read by a process of its own, "
+        "all metrics, one step after the other. " + machine()
+    )
+    header = [
+        "trajectories",
+        "steps",
+        "bytes each on disk",
+        "open, s",
+        "timeline, s",
+        "minutes for 10^9 at this pace",
+        "MB before",
+        "MB at most",
+    ]
+    write_table("growth", "Reading a run that grows", about, header, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,13 +11,13 @@ from mmhealth.dashboards.app import build_app
 from mmhealth.dashboards.watcher import watch_runs
 from mmhealth.errors import PortInUseError
 from mmhealth.health import Policy, default_policy
-from mmhealth.runlog import Location
+from mmhealth.runlog import RunPlace
 
 HOST = "127.0.0.1"
 
 
 def serve(
-    paths: Sequence[Location],
+    paths: Sequence[RunPlace],
     *,
     port: int = 8050,
     policy: Policy | None = None,

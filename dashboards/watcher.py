@@ -18,7 +18,7 @@ from mmhealth.health import Monitor, Policy, Verdict, judge_run
 from mmhealth.health.contribution import StepContribution, step_contribution
 from mmhealth.health.heldout import SampledHorizons, final_horizons, held_out_course
 from mmhealth.health.timeline import SCHEMA
-from mmhealth.runlog import Location, Run, RunStatus
+from mmhealth.runlog import Run, RunPlace, RunStatus
 
 _LONGEST_PAUSE_S = 1.2
 """A long run takes long to look at: the watcher leaves the processor to the training meanwhile."""
@@ -60,7 +60,7 @@ class RunWatcher:
     """
 
     def __init__(
-        self, path: Location, name: str, number: int, policy: Policy, interval: float
+        self, path: RunPlace, name: str, number: int, policy: Policy, interval: float
     ) -> None:
         self.path = path
         self.name = name
@@ -198,7 +198,7 @@ def _import_pandas() -> None:
 
 
 def watch_runs(
-    paths: Sequence[Location], policy: Policy, *, interval: float = 0.4, autostart: bool = True
+    paths: Sequence[RunPlace], policy: Policy, *, interval: float = 0.4, autostart: bool = True
 ) -> list[RunWatcher]:
     """A watcher for each path, named by its directory, that polls every ``interval`` seconds."""
     names = [_name(path) for path in paths]
@@ -211,5 +211,5 @@ def watch_runs(
     return watchers
 
 
-def _name(path: Location) -> str:
+def _name(path: RunPlace) -> str:
     return (path.resolve().name if isinstance(path, Path) else path.name) or str(path)

@@ -6,7 +6,8 @@
     ├── RunError                 a run directory cannot be read as asked
     │   ├── RunNotFoundError     there is no run at this path
     │   ├── SchemaVersionError   written by a newer mmhealth
-    │   └── UnreachableError     an object store does not answer, or refuses; retried before
+    │   └── ObjectStoreError     an object store does not answer
+    │       └── ObjectStoreRefusedError   it refuses, and would again
     ├── RecordError              what was handed to the recorder cannot be stored (strict mode)
     ├── PolicyError              a policy file is wrong; names file and line
     ├── CalibrationError         the runs given cannot support what was asked of a calibration
@@ -42,8 +43,12 @@ class SchemaVersionError(RunError):
     """The run was written with a newer schema version than this mmhealth can read."""
 
 
-class UnreachableError(RunError):
-    """An object store does not answer, or refuses, although it was asked several times."""
+class ObjectStoreError(RunError):
+    """An object store cannot be reached; the message names the URL and the way out."""
+
+
+class ObjectStoreRefusedError(ObjectStoreError):
+    """An object store refuses what is asked, and would again: there is no use in trying."""
 
 
 class RecordError(MmhealthError):

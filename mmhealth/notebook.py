@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mmhealth.runlog import ObjectUrl, Run, locate
+from mmhealth.runlog import Run, RunUrl, run_place
 
 if TYPE_CHECKING:
     from mmhealth.health import Monitor, Policy
@@ -86,12 +86,12 @@ class Page:
         )
 
 
-def open_run(path: str | os.PathLike[str] | ObjectUrl) -> NotebookRun:
+def open_run(path: str | os.PathLike[str] | RunUrl) -> NotebookRun:
     """Open a run for reading: a run directory, or a prefix of an object store (``s3://...``).
 
-    Raises RunNotFoundError, SchemaVersionError, UnreachableError, or RunError when ``run.json``
+    Raises RunNotFoundError, SchemaVersionError, ObjectStoreError, or RunError when ``run.json``
     cannot be read. Damaged segments do not raise: see `Run.status`.
     """
-    run = NotebookRun(locate(path))
+    run = NotebookRun(run_place(path))
     run.refresh()
     return run

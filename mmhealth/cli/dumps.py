@@ -20,12 +20,12 @@ from mmhealth.integrations.dumps import (
     import_dump,
 )
 from mmhealth.report.progress import reading
-from mmhealth.runlog import Location
+from mmhealth.runlog import RunPlace
 
 _SHOWN = 10
 
 
-def as_run(path: Location) -> Location:
+def as_run(path: RunPlace) -> RunPlace:
     """The run directory itself, or one in the user's cache made from the dump that lies there."""
     dump = _dump_at(path)
     if dump is None:
@@ -37,11 +37,11 @@ def as_run(path: Location) -> Location:
 
 
 @contextmanager
-def following(paths: Sequence[Location]) -> Iterator[list[Location]]:
+def following(paths: Sequence[RunPlace]) -> Iterator[list[RunPlace]]:
     """Run directories of all paths; those of dumps are kept up to date until the block is left."""
     stop = Event()
     threads = []
-    runs: list[Location] = []
+    runs: list[RunPlace] = []
     for path in paths:
         dump = _dump_at(path)
         runs.append(path if dump is None else _import(dump, settle=SETTLE_S))
@@ -100,7 +100,7 @@ def say_problems(problems: Problems) -> None:
         typer.echo(f"mmhealth: left out: {more:,} more", err=True)
 
 
-def _dump_at(path: Location) -> Dump | None:
+def _dump_at(path: RunPlace) -> Dump | None:
     if not isinstance(path, Path) or not path.exists() or (path / "run.json").exists():
         return None
     return find_dump(path)

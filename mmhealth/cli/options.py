@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmhealth.errors import RunError
-from mmhealth.location import Location, locate
+from mmhealth.errors import RunNotFoundError
+from mmhealth.place import RunPlace, run_place
 
 if TYPE_CHECKING:
     from mmhealth.engines import Engine
@@ -45,21 +45,21 @@ class LossRatio(StrEnum):
     NONE = "none"
 
 
-def parse_location(text: str) -> Location:
+def run_at(text: str) -> RunPlace:
     """A path, or the URL of a run in an object store."""
     try:
-        return locate(text)
-    except RunError as error:
+        return run_place(text)
+    except RunNotFoundError as error:
         raise typer.BadParameter(str(error)) from error
 
 
 RunPath = Annotated[
     Any,
-    typer.Argument(parser=parse_location, metavar="RUN", help="A run directory, or its s3://... ."),
+    typer.Argument(parser=run_at, metavar="RUN", help="A run directory, or s3://, gs://, az://."),
 ]
 RunPaths = Annotated[
     list[Any],
-    typer.Argument(parser=parse_location, metavar="RUN", help="Run directories, or s3://... ."),
+    typer.Argument(parser=run_at, metavar="RUN", help="Run directories, or s3://, gs://, az://."),
 ]
 """Locations; typer knows no unions in a list."""
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]

@@ -9,7 +9,7 @@ from mmhealth.health.alerts import Alert
 from mmhealth.health.policy import Policy, default_policy
 from mmhealth.health.rule_engine import RuleEngine
 from mmhealth.health.timeline import LivedStep, Timeline
-from mmhealth.runlog import ObjectUrl, Recorder, Run, open_run
+from mmhealth.runlog import Recorder, Run, RunUrl, open_run
 
 
 class Monitor:
@@ -31,7 +31,7 @@ class Monitor:
 
     def __init__(
         self,
-        run: Run | Recorder | str | os.PathLike[str] | ObjectUrl,
+        run: Run | Recorder | str | os.PathLike[str] | RunUrl,
         policy: Policy | None = None,
         *,
         on_alert: Callable[[Alert], None] | None = None,

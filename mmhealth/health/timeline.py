@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from mmhealth.engines import Engine
+from mmhealth.errors import ObjectStoreError
 from mmhealth.health.bases import first_weighted, other_basis
 from mmhealth.health.metrics import StepMetrics
 from mmhealth.health.needs import ALL, columns_of
@@ -146,17 +147,22 @@ class Timeline:
     def update(self) -> LivedStep | None:
         """Read what is new; return the earliest that is new or changed, if anything is.
 
-        That is a step, or with the step `ENTRY` the start of an attempt.
+        That is a step, or with the step `ENTRY` the start of an attempt. Raises ObjectStoreError
+        where rows cannot be fetched: the next call tries again.
         """
         columns = self._columns
         tail = self.run.tail()
         measure = Measure(self.run.loss_ratio, self.demanded, self.metrics, columns)
         changed = []
-        for place, metrics in measure.steps(tail, self.engine):
-            changed.append(key := LivedStep(place.attempt, place.step))
-            if key not in self._measured:
-                insort(self._order, key)
-            self._measured[key] = metrics
+        try:
+            for place, metrics in measure.steps(tail, self.engine):
+                changed.append(key := LivedStep(place.attempt, place.step))
+                if key not in self._measured:
+                    insort(self._order, key)
+                self._measured[key] = metrics
+        except ObjectStoreError:
+            tail.again.update(tail.keys)
+            raise
         changed = self._fix_basis(changed)
         if tail.starts != self.starts:
             new = [a for a, start in tail.starts.items() if self.starts.get(a) != start]

@@ -14,7 +14,7 @@ from mmhealth.report.evidence import StepEvidence, gather_evidence
 from mmhealth.report.heldout import HeldOut, held_out
 from mmhealth.report.horizons import Horizons, collect_horizons
 from mmhealth.report.metrics import MetricSummary, summarise_metrics
-from mmhealth.runlog import Location, Run, RunStatus
+from mmhealth.runlog import Run, RunPlace, RunStatus
 
 GRAVITY: tuple[VerdictName, ...] = ("healthy", "insufficient", "warning", "critical")
 """Verdicts, the gravest last."""
@@ -93,7 +93,7 @@ def audit_runs(monitors: Sequence[Monitor]) -> Audit:
     return Audit(monitors[0].policy, runs, horizons)
 
 
-def label_runs(runs: Sequence[tuple[str, Location]]) -> list[str]:
+def label_runs(runs: Sequence[tuple[str, RunPlace]]) -> list[str]:
     """One label for each (name, path): the name where no other run has it, else the path."""
     times = Counter(name for name, _ in runs)
     return [name if times[name] == 1 else str(path) for name, path in runs]

@@ -13,7 +13,7 @@ from mmhealth.health.verdict import ON_THE_DATA
 from mmhealth.report.audit import RunAudit, audit_runs
 from mmhealth.report.baseline import Against, Check, hold_against
 from mmhealth.report.dataloss import describe_data, is_damaged
-from mmhealth.runlog import Location
+from mmhealth.runlog import RunPlace
 
 Outcome = Literal["pass", "breach", "insufficient", "unreadable"]
 
@@ -25,7 +25,7 @@ class RunDecision:
     """The gate's decision on one run."""
 
     label: str
-    path: Location
+    path: RunPlace
     outcome: Outcome
     why: str
     breaching: tuple[Alert, ...]
@@ -63,7 +63,7 @@ class Gate:
         return EXIT_CODES[self.outcome]
 
 
-def gate_runs(paths: Iterable[Location], policy: Policy, against: Against | None = None) -> Gate:
+def gate_runs(paths: Iterable[RunPlace], policy: Policy, against: Against | None = None) -> Gate:
     """Decide on runs, at least one; those that cannot be read come last.
 
     *breach*: an alert of the severity ``fail_on`` or a graver one fires at a step that the policy's
@@ -74,8 +74,8 @@ def gate_runs(paths: Iterable[Location], policy: Policy, against: Against | None
     be read.
     """
     baseline = _read(against, policy) if against else None
-    monitors: dict[Location, Monitor] = {}
-    unreadable: dict[Location, str] = {}
+    monitors: dict[RunPlace, Monitor] = {}
+    unreadable: dict[RunPlace, str] = {}
     for path in dict.fromkeys(paths):
         try:
             monitors[path] = Monitor(path, policy)

@@ -12,7 +12,7 @@ from mmhealth._version import __version__
 from mmhealth.health import Rule
 from mmhealth.health.alerts import Severity
 from mmhealth.report.gate import Gate, RunDecision
-from mmhealth.runlog import Location
+from mmhealth.runlog import RunPlace
 
 Level = Literal["error", "warning", "note"]
 
@@ -127,7 +127,7 @@ def _numbered(results: list[dict[str, Any]], rules: list[str]) -> list[dict[str,
     return results
 
 
-def _invocation(gate: Gate, places: dict[Location, Path]) -> dict[str, Any]:
+def _invocation(gate: Gate, places: dict[RunPlace, Path]) -> dict[str, Any]:
     lacking = [run for run in gate.runs if run.outcome in ("insufficient", "unreadable")]
     return {
         "executionSuccessful": not lacking,
@@ -138,7 +138,7 @@ def _invocation(gate: Gate, places: dict[Location, Path]) -> dict[str, Any]:
     }
 
 
-def _lack(run: RunDecision, places: dict[Location, Path]) -> str:
+def _lack(run: RunDecision, places: dict[RunPlace, Path]) -> str:
     why = run.why
     for path, place in places.items():
         if isinstance(path, Path) and path.is_absolute():
@@ -146,7 +146,7 @@ def _lack(run: RunDecision, places: dict[Location, Path]) -> str:
     return f"{places[run.path].as_posix()}: {run.outcome}: {why}"
 
 
-def _place(run: Location, base: Path) -> Path:
+def _place(run: RunPlace, base: Path) -> Path:
     """The run's path relative to the base; its name alone when it lies outside."""
     if not isinstance(run, Path):
         return Path(run.name)

@@ -1,6 +1,6 @@
 """The run directory: the only floor that touches a run's files."""
 
-from mmhealth.location import Location, ObjectUrl, locate
+from mmhealth.place import RunPlace, RunUrl, run_place
 from mmhealth.runlog.alive import recording_attempts
 from mmhealth.runlog.attempt import new_attempt
 from mmhealth.runlog.compaction import Compaction, compact
@@ -14,19 +14,19 @@ from mmhealth.runlog.stepdata import StepData
 
 __all__ = [
     "Compaction",
-    "Location",
-    "ObjectUrl",
     "Recorder",
     "RecorderHandle",
     "Run",
+    "RunPlace",
     "RunStatus",
+    "RunUrl",
     "StepData",
     "StepRecord",
     "Tail",
     "compact",
-    "locate",
     "new_attempt",
     "open_run",
     "recording_attempts",
+    "run_place",
     "seal_orphans",
 ]

@@ -7,14 +7,16 @@ from typing import Any
 
 import polars as pl
 
-from mmhealth.errors import UnreachableError
+from mmhealth.errors import ObjectStoreError
 from mmhealth.runlog.batches import Batches
 from mmhealth.runlog.commits import COMMIT_COLUMNS, Commit, Commits, StepKey, commits_of
 from mmhealth.runlog.layout import WRITERS, Writer, parse_writer
-from mmhealth.runlog.scan import Found, Key, TableScan
+from mmhealth.runlog.scan import Key, TableScan
 from mmhealth.runlog.stepdata import stack, to_frame
 from mmhealth.runlog.store import Store
 from mmhealth.schema import TABLES
+
+_LISTING = "listing"
 
 
 class Holdings:
@@ -31,6 +33,10 @@ class Holdings:
         """Writers' files that cannot be read, with the reason."""
         self.changed: set[StepKey] = set()
         """Steps whose data changed since somebody cleared this."""
+        self.unfetched: dict[str, str] = {}
+        """What the store did not give at the last look, with the reason."""
+        self._waiting: dict[str, list[Key]] = {}
+        """By table, batches that are yet to be taken in, for they could not be fetched."""
         self._stamps: dict[Path, Any] = {}
         self._found_between = False
         self._awaited: dict[str, dict[Key, StepKey]] = {"trajectories": {}, "updates": {}}
@@ -39,19 +45,14 @@ class Holdings:
 
     def refresh(self) -> bool:
         """Read what is new; say whether there was anything. Commits come first: what they speak
-        of was written before them. Raises UnreachableError for what an object store did not give;
-        the rest was read, and the next call goes on.
+        of was written before them. What an object store does not give is in `unfetched`, and
+        waits for the next call. Raises ObjectStoreError as long as nothing was ever listed.
         """
-        self.store.look()
+        self._look_around()
         new = self._read_writers() or self._found_between
         self._found_between = False
         for table in ("steps", *(name for name in TABLES if name != "steps")):
             new |= self._look(table)
-        if why := next(
-            (why for scan in self.scans.values() for why in scan.unreachable.values()), ""
-        ):
-            self._found_between |= new
-            raise UnreachableError(why)
         return new
 
     def frame(self, table: str) -> pl.DataFrame:
@@ -99,18 +100,15 @@ class Holdings:
             for batch in (commit.key(table) for commit in commits.values())
         )
 
-    def _take_in(self, table: str, found: Found, new: list[int]) -> None:
-        """Take in batches that were not there before."""
+    def _take_in(self, table: str, key: Key) -> None:
+        """Take in a batch that was not there before."""
         if table == "steps":
-            for seq in new:
-                self._take_in_commits(Key(found.writer, seq))
+            self._take_in_commits(key)
         elif table in ("trajectories", "updates"):
-            awaited = self._awaited[table]
-            owners = (awaited.pop(Key(found.writer, seq), None) for seq in new) if awaited else ()
-            self.changed.update(owner for owner in owners if owner is not None)
+            if (owner := self._awaited[table].pop(key, None)) is not None:
+                self.changed.add(owner)
         elif table == "amendments":
-            for seq in new:
-                self._take_in_late(Key(found.writer, seq))
+            self._take_in_late(key)
 
     def _take_in_commits(self, key: Key) -> None:
         rows = self._read("steps", key, COMMIT_COLUMNS)
@@ -137,16 +135,33 @@ class Holdings:
     def _look(self, table: str) -> bool:
         """Find what is new in a table, and what has moved; say whether anything is new."""
         new = False
-        held = self.batches[table]
+        held, waiting = self.batches[table], self._waiting.pop(table, [])
+        self.unfetched.pop(table, None)
         for found in self.scans[table].poll():
             unknown = found.new
             if held.lost:
                 unknown = [seq for seq in found.seqs if Key(found.writer, seq) not in held]
             held.put(found)
-            if unknown:
-                new = True
-                self._take_in(table, found, unknown)
+            waiting += [Key(found.writer, seq) for seq in unknown]
+        for number, key in enumerate(waiting):
+            new = True
+            try:
+                self._take_in(table, key)
+            except ObjectStoreError as error:
+                self._waiting[table] = waiting[number:]
+                self.unfetched[table] = str(error)
+                break
         return new
+
+    def _look_around(self) -> None:
+        """See which files there are; where that fails, what was seen before still stands."""
+        try:
+            self.store.look()
+            self.unfetched.pop(_LISTING, None)
+        except ObjectStoreError as error:
+            if not self.store.files(WRITERS):
+                raise
+            self.unfetched[_LISTING] = str(error)
 
     def _read(
         self, table: str, key: Key, columns: Collection[str] | None = None
@@ -157,7 +172,7 @@ class Holdings:
             try:
                 return held.read(key, columns)
             except FileNotFoundError as error:
-                self.store.look()
+                self._look_around()
                 self._found_between |= self._look(table)
                 if key in held and error.filename is not None:
                     held.lost.pop(Path(error.filename).name, None)
@@ -171,10 +186,14 @@ class Holdings:
             if writer is None or (stamp is not None and self._stamps.get(path) == stamp):
                 continue
             file = f"{WRITERS}/{path.name}"
+            self.unfetched.pop(file, None)
             try:
                 content = json.loads(self.store.read_text(path))
                 start = content.get("start_step")
                 start = None if start is None else int(start)
+            except ObjectStoreError as error:
+                self.unfetched[file] = str(error)
+                continue
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 self.unusable_writers[file] = f"cannot be read: {error}"
                 continue

@@ -105,7 +105,7 @@ class SealedBatches:
 def find_batches(name: Sealed, store: Store) -> SealedBatches:
     """The batches of a sealed segment, which is compared with its checksum; no rows are decoded.
 
-    Raises DamagedSegmentError, FileNotFoundError and UnreachableError.
+    Raises DamagedSegmentError, FileNotFoundError and ObjectStoreError.
     """
     store.verify(name)
     with store.parquet(name.path) as parquet:

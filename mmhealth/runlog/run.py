@@ -3,24 +3,25 @@
 import json
 import os
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
 import polars as pl
 
 from mmhealth.errors import RunError, RunNotFoundError, SchemaVersionError
-from mmhealth.location import Location, ObjectUrl, locate
+from mmhealth.place import RunPlace, RunUrl, run_place
 from mmhealth.runlog.amendments import amend, empty_amendments, owned, usable_amendments
 from mmhealth.runlog.commits import StepKey
 from mmhealth.runlog.holdings import Holdings
 from mmhealth.runlog.layout import RUN_FILE
-from mmhealth.runlog.opening import open_store
 from mmhealth.runlog.readahead import read_ahead
+from mmhealth.runlog.remote import RemoteStore
 from mmhealth.runlog.source import StepSource
 from mmhealth.runlog.status import RunStatus
 from mmhealth.runlog.stepdata import StepData, build_step
-from mmhealth.runlog.store import Store
+from mmhealth.runlog.storage import ObjectStore, Requests
+from mmhealth.runlog.store import FolderStore, Store
 from mmhealth.runlog.survey import survey
 from mmhealth.schema import SCHEMA_VERSION, TABLES
 
@@ -37,6 +38,8 @@ class Tail:
     """Reads a step: all columns of its rows, or those named that are there."""
     source: Callable[[StepKey], StepSource]
     """What a step is read from, for another process."""
+    again: set[StepKey] = field(default_factory=set)
+    """Where steps go that could not be read: the next tail has them once more."""
 
     def __iter__(self) -> Iterator[StepData]:
         """The steps with all their columns, as `read` brings them."""
@@ -55,13 +58,13 @@ class Tail:
         return list(self)
 
 
-def open_run(path: str | os.PathLike[str] | ObjectUrl) -> "Run":
+def open_run(path: str | os.PathLike[str] | RunUrl) -> "Run":
     """Open a run for reading: a run directory, or a prefix of an object store (``s3://...``).
 
-    Raises RunNotFoundError, SchemaVersionError, UnreachableError, or RunError when ``run.json``
+    Raises RunNotFoundError, SchemaVersionError, ObjectStoreError, or RunError when ``run.json``
     cannot be read. Damaged segments do not raise: see `Run.status`.
     """
-    run = Run(locate(path))
+    run = Run(run_place(path))
     run.refresh()
     return run
 
@@ -73,9 +76,16 @@ class Run:
     is ordered by step, then rank, then as logged. Not thread-safe.
     """
 
-    def __init__(self, path: Location) -> None:
+    def __init__(self, path: RunPlace) -> None:
         self.path = path
-        store = open_store(path)
+        store: Store
+        self.requests: Requests | None = None
+        """What was asked of the object store so far; None for a run directory."""
+        if isinstance(path, RunUrl):
+            objects = ObjectStore(path)
+            store, self.requests = RemoteStore(objects), objects.requests
+        else:
+            store = FolderStore(path)
         self.about = _read_run_file(store)
         self._held = Holdings(store)
         self._undecided: set[StepKey] = set()
@@ -119,7 +129,8 @@ class Run:
         ready = sorted(key for key in changed if self._is_due(key))
         self._undecided = changed.difference(ready)
         self._held.changed.clear()
-        return Tail(ready, self._held.commits.starts, self._build, self._source)
+        commits, again = self._held.commits, self._held.changed
+        return Tail(ready, commits.starts, self._build, self._source, again)
 
     def step_data(self, step: int) -> StepData | None:
         """Everything about one visible step; None when there is none."""
@@ -251,9 +262,9 @@ def _has_values(rows: pl.DataFrame | None, column: str) -> bool:
 
 
 def _read_run_file(store: Store) -> dict[str, Any]:
-    path, file = store.location, store.root / RUN_FILE
+    path = store.place
     try:
-        about = json.loads(store.read_text(file))
+        about = json.loads(store.read_text(store.root / RUN_FILE))
         version = int(about["schema_version"])
     except (FileNotFoundError, NotADirectoryError):
         raise RunNotFoundError(
@@ -261,10 +272,10 @@ def _read_run_file(store: Store) -> dict[str, Any]:
             "`mmhealth import` makes one from other trainers' files"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file} cannot be read: {error}") from error
+        raise RunError(f"{path}/{RUN_FILE} cannot be read: {error}") from error
     if version > SCHEMA_VERSION:
         raise SchemaVersionError(
-            f"{file} has schema version {version}, this mmhealth reads up to {SCHEMA_VERSION}: "
-            "upgrade mmhealth"
+            f"{path}/{RUN_FILE} has schema version {version}, this mmhealth reads up to "
+            f"{SCHEMA_VERSION}: upgrade mmhealth"
         )
     return dict(about)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from mmhealth.errors import UnreachableError
+from mmhealth.errors import ObjectStoreError
 from mmhealth.runlog.intervals import Numbers
 from mmhealth.runlog.layout import (
     OpenTail,
@@ -69,7 +69,7 @@ class TableScan:
     seen: dict[Writer, Numbers] = field(default_factory=dict)
     """Numbers of the batches of each writer."""
     quarantined: dict[str, str] = field(default_factory=dict)
-    unreachable: dict[str, str] = field(default_factory=dict)
+    unfetched: dict[str, str] = field(default_factory=dict)
     """Files that the store did not give at the last poll, with the reason."""
     unfinished: dict[str, int] = field(default_factory=dict)
     """Bytes of a batch being written, by tail."""
@@ -108,8 +108,10 @@ class TableScan:
             self._positions.pop(gone)
             self.unfinished.pop(gone, None)
             self.quarantined.pop(gone, None)
-        self.unreachable = {}
+        self.unfetched = {}
         complete = True
+        named = (parse_segment(path) for path in paths if path.name not in self._files)
+        self.store.fetch([name.path for name in named if isinstance(name, Sealed)])
         for path in paths:
             name = parse_segment(path)
             try:
@@ -121,8 +123,9 @@ class TableScan:
                     self.quarantined.setdefault(path.name, _reason_for_name(path))
             except FileNotFoundError:
                 complete = False
-            except UnreachableError as error:
-                self.unreachable[path.name] = str(error)
+                self.unfetched[path.name] = "is listed, and not there (yet)"
+            except ObjectStoreError as error:
+                self.unfetched[path.name] = str(error)
             except OSError as error:
                 self.quarantined[path.name] = f"cannot be read: {error.strerror or error}"
         return complete

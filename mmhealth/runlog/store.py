@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmhealth.location import Location
+from mmhealth.place import RunPlace
 from mmhealth.runlog.checksum import checksum_of
 from mmhealth.runlog.layout import Sealed, list_folder
 
@@ -23,11 +23,11 @@ class Store(Protocol):
     """Files of one run. Paths are those that `files` gives, or below `root`.
 
     What is not there raises FileNotFoundError; what is there and cannot be had for the moment
-    raises UnreachableError.
+    raises ObjectStoreError.
     """
 
     @property
-    def location(self) -> Location:
+    def place(self) -> RunPlace:
         """What the user calls it."""
 
     @property
@@ -43,6 +43,9 @@ class Store(Protocol):
 
     def files(self, folder: str) -> Sequence[Path]:
         """Files of a folder, sorted by name; an absent folder is empty."""
+
+    def fetch(self, paths: Sequence[Path]) -> None:
+        """Bring files that will be asked for; what cannot be brought shows then."""
 
     def stamp(self, path: Path) -> Any:
         """What is another when a file has changed; None where that cannot be told."""
@@ -69,8 +72,8 @@ class FolderStore:
     listings = 10
 
     @property
-    def location(self) -> Path:
-        """See `Store.location`."""
+    def place(self) -> Path:
+        """See `Store.place`."""
         return self.root
 
     def look(self) -> None:
@@ -79,6 +82,9 @@ class FolderStore:
     def files(self, folder: str) -> Sequence[Path]:
         """See `Store.files`."""
         return list_folder(self.root / folder)
+
+    def fetch(self, paths: Sequence[Path]) -> None:
+        """See `Store.fetch`: they are here."""
 
     def stamp(self, path: Path) -> None:
         """See `Store.stamp`."""

@@ -15,16 +15,21 @@ from big_runs import ROWS, write_run
 from tables import machine, write_table
 
 READ = """
-import json, resource, sys, time
+import json, sys, time
 from mmhealth import open_run
 from mmhealth.health import build_timeline
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def most():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+before = most()
 begun = time.perf_counter()
 run = open_run(sys.argv[1])
 opened = time.perf_counter()
 frame = build_timeline(run).frame
 ended = time.perf_counter()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peak = most()
 print(json.dumps([len(frame), int(frame["n"].sum()), opened - begun, ended - opened, before, peak]))
 """
 
@@ -66,7 +71,7 @@ def main() -> None:
         "open, s",
         "timeline, s",
         "minutes for 10^9 at this pace",
-        "MB before",
+        "MB once imported",
         "MB at most",
     ]
     write_table("growth", "Reading a run that grows", about, header, rows)

@@ -13,8 +13,9 @@ from mmhealth.runlog.pieces import SealedBatches, Segment
 from mmhealth.runlog.scan import Found, Key, Place
 from mmhealth.runlog.store import DamagedSegmentError
 
-CACHE_BYTES = 128 << 20
-"""Decoded rows of sealed segments that a table keeps at hand."""
+CACHE_BYTES = 32 << 20
+"""Decoded rows of sealed segments that a table keeps at hand; more where that is not enough for one
+row group of each writer."""
 
 _Name = tuple[str, int, tuple[str, ...] | None]
 """File, row group and columns."""
@@ -23,7 +24,7 @@ _Name = tuple[str, int, tuple[str, ...] | None]
 class Batches:
     """Where each batch is; `read` brings it, and what was read last is kept for the next one.
 
-    Memory is bounded by `CACHE_BYTES` and the open tails, and by some bytes a batch.
+    Memory holds `CACHE_BYTES`, the open tails, and some bytes a batch.
     """
 
     def __init__(self) -> None:
@@ -118,8 +119,10 @@ class Batches:
             return frame
         frame = segment.read_frame(group, columns)
         self._cache[name] = frame
-        self._cached_bytes += frame.estimated_size("b")
-        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+        size = frame.estimated_size("b")
+        self._cached_bytes += size
+        most = max(CACHE_BYTES, 2 * len(self._sealed) * size)
+        while self._cached_bytes > most and len(self._cache) > 1:
             self._cached_bytes -= self._cache.popitem(last=False)[1].estimated_size("b")
         return frame
 

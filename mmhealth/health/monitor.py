@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from mmhealth.engines import Engine
 from mmhealth.health.alerts import Alert
@@ -25,6 +26,7 @@ class Monitor:
         first_attempt: only steps of this attempt and later ones can breach a rule; older ones are
             history, which baselines know, and of a fall the window before.
         engine: what measures steps, window by window; here, one after the other, without.
+        cache: folder of steps that were measured before; see `Timeline`.
 
     Raises RunError as `open_run` does, also for the policy's reference run.
     """
@@ -37,15 +39,16 @@ class Monitor:
         on_alert: Callable[[Alert], None] | None = None,
         first_attempt: int = 0,
         engine: Engine | None = None,
+        cache: Path | None = None,
     ) -> None:
         path = run.run_dir if isinstance(run, Recorder) else run
         self.run = path if isinstance(path, Run) else open_run(path)
         self.policy = policy or default_policy()
-        self.timeline = Timeline(self.run, self.policy.demanded, engine=engine)
+        self.timeline = Timeline(self.run, self.policy.demanded, engine=engine, cache=cache)
         self.rule_engine = RuleEngine(self.policy, first_attempt=first_attempt)
         reference = self.policy.reference
         self._reference = (
-            None if reference is None else Timeline(open_run(reference), engine=engine)
+            None if reference is None else Timeline(open_run(reference), engine=engine, cache=cache)
         )
         self._update_reference()
         self._subscribers = [] if on_alert is None else [on_alert]

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -12,6 +13,7 @@ from mmhealth.health.bases import first_weighted, other_basis
 from mmhealth.health.metrics import StepMetrics
 from mmhealth.health.needs import ALL, columns_of
 from mmhealth.health.step_intervals import Demand
+from mmhealth.health.stepcache import StepCache
 from mmhealth.health.windows import Measure
 from mmhealth.runlog import Run
 
@@ -123,7 +125,8 @@ class Timeline:
     ``demanded`` are the intervals that each step is to have (`Policy.demanded`): they cost time.
     ``metrics`` are those to compute, all by default: only what they need is read. Raises ValueError
     for one that is not of `METRICS`, nor ``nonfinite``. On an ``engine`` steps are measured window
-    by window; without one, here, one after the other. The numbers are the same.
+    by window; without one, here, one after the other. ``cache`` is a folder of steps
+    that were measured before (`mmhealth.health.stepcache`). The numbers are the same.
     """
 
     def __init__(
@@ -132,11 +135,16 @@ class Timeline:
         demanded: Collection[Demand] = (),
         metrics: Collection[str] | None = None,
         engine: Engine | None = None,
+        cache: Path | None = None,
     ) -> None:
         self.run = run
         self.engine = engine
         self.demanded = frozenset(demanded)
         self.metrics = None if metrics is None else _checked(metrics)
+        self._cache: StepCache | None = None
+        if cache is not None:
+            question = (run.loss_ratio, sorted(self.demanded), sorted(self.metrics or ("all",)))
+            self._cache = StepCache(cache / run.id, question)
         self.starts: dict[int, int] = {}
         self.lived: dict[LivedStep, StepMetrics] = {}
         self._order: list[LivedStep] = []
@@ -155,7 +163,7 @@ class Timeline:
         measure = Measure(self.run.loss_ratio, self.demanded, self.metrics, columns)
         changed = []
         try:
-            for place, metrics in measure.steps(tail, self.engine):
+            for place, metrics in measure.steps(tail, self.engine, self._cache):
                 changed.append(key := LivedStep(place.attempt, place.step))
                 if key not in self._measured:
                     insort(self._order, key)
@@ -163,6 +171,8 @@ class Timeline:
         except ObjectStoreError:
             tail.again.update(tail.keys)
             raise
+        if self._cache is not None:
+            self._cache.save()
         changed = self._fix_basis(changed)
         if tail.starts != self.starts:
             new = [a for a, start in tail.starts.items() if self.starts.get(a) != start]

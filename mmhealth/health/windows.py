@@ -1,12 +1,12 @@
 """Measures the steps of a run window by window, on an engine."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 
 from mmhealth.engines import Engine
 from mmhealth.health.metrics import StepMetrics, step_metrics
 from mmhealth.health.step_intervals import Demand
+from mmhealth.health.stepcache import StepCache
 from mmhealth.runlog import StepData, Tail
 from mmhealth.runlog.commits import StepKey
 from mmhealth.runlog.source import MovedError, StepSource, read_steps
@@ -25,21 +25,40 @@ class Measure:
     columns: Collection[str]
     """What is read for it."""
 
-    def steps(self, tail: Tail, engine: Engine | None) -> Iterator[tuple[StepKey, StepMetrics]]:
-        """The steps of a tail, in order: here, or as windows on an engine. The results are the
-        same."""
+    def steps(
+        self, tail: Tail, engine: Engine | None, cache: StepCache | None = None
+    ) -> Iterator[tuple[StepKey, StepMetrics]]:
+        """The steps of a tail, in order: those that ``cache`` knows, others measured here or as
+        windows on an engine. The results are the same."""
+        if cache is None:
+            yield from zip(tail.keys, self._measured(tail, engine), strict=True)
+            return
+        names = {key: cache.key(tail.source(key)) for key in tail.keys}
+        known = {key: cache.get(name) for key, name in names.items()}
+        unknown = [key for key in tail.keys if known[key] is None]
+        measured = self._measured(replace(tail, keys=unknown), engine)
+        for key in tail.keys:
+            found = known.pop(key)
+            if found is None:
+                found = next(measured)
+                cache.put(names[key], found)
+            yield key, found
+
+    def _measured(self, tail: Tail, engine: Engine | None) -> Iterator[StepMetrics]:
         if engine is None:
-            yield from zip(tail.keys, map(self.step, tail.read(self.columns)), strict=True)
+            yield from map(self.step, tail.read(self.columns))
             return
         sources = map(tail.source, tail.keys)
         windows = (_Window(tuple(window), self) for window in _windows(sources))
-        keys = iter(tail.keys)
+        done = 0
         for found in engine.map(_measure, windows):
             if isinstance(found, _Moved):
-                here = list(islice(keys, found.steps))
-                yield from ((key, self.step(tail.build(key, self.columns))) for key in here)
+                here = tail.keys[done : done + found.steps]
+                yield from (self.step(tail.build(key, self.columns)) for key in here)
+                done += found.steps
             else:
-                yield from zip(islice(keys, len(found)), found, strict=True)
+                yield from found
+                done += len(found)
 
     def step(self, data: StepData) -> StepMetrics:
         """Of one step."""

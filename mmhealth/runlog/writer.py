@@ -151,12 +151,13 @@ class RunWriter:
     def _rotate(self, table: str) -> None:
         tail = self._tails.pop(table)
         tail.close()
+        path = tail.path  # The tail itself, which may wait long for its turn, holds a buffer.
 
         def seal() -> None:
             try:
-                seal_tail(tail.path)
+                seal_tail(path)
             except OSError as error:
-                self._losses.add("write", f"{tail.path.name} stays unsealed: {error}")
+                self._losses.add("write", f"{path.name} stays unsealed: {error}")
                 return
             if self._compact_segments:
                 # Nothing is lost where it fails: the small segments stay, and the next one tries.

@@ -1,0 +1,113 @@
+"""Steps that were measured before are found by their content, and by nothing else."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmhealth import Recorder, open_run
+from mmhealth.engines import Progress, SerialEngine
+from mmhealth.health import Monitor
+from mmhealth.health.policy import parse_policy
+from mmhealth.health.timeline import Timeline
+from mmhealth.runlog import compact
+
+
+class Counting(SerialEngine):
+    """Counts the steps that are measured."""
+
+    steps = 0
+
+    def map(
+        self,
+        function: Callable[[Any], Any],
+        tasks: Iterable[Any],
+        told: Progress | None = None,
+    ) -> Iterator[Any]:
+        for task in tasks:
+            self.steps += len(task.sources)
+            yield from super().map(function, [task], told)
+
+
+def measured(path: Path, cache: Path, **more: Any) -> int:
+    """How many steps had to be measured; what came out is what comes out without a cache."""
+    engine = Counting()
+    timeline = Timeline(open_run(path), engine=engine, cache=cache, **more)
+    timeline.update()
+    fresh = Timeline(open_run(path), **more)
+    fresh.update()
+    assert timeline.frame.equals(fresh.frame)
+    assert timeline.lived == fresh.lived
+    return engine.steps
+
+
+def record(path: Path, batch: Any, steps: range, **more: Any) -> None:
+    with Recorder(path, nominal_batch=64, segment_bytes=20_000, **more) as recorder:
+        for step in steps:
+            recorder.log_step(step, batch(step, mixed=0.5), {"loss": 0.25 * step})
+
+
+def test_a_run_that_grew_is_measured_where_it_is_new(tmp_path: Path, batch: Any) -> None:
+    path, cache = tmp_path / "run", tmp_path / "cache"
+    record(path, batch, range(30))
+    assert measured(path, cache) == 30
+    assert measured(path, cache) == 0
+    record(path, batch, range(30, 36))
+    assert measured(path, cache) == 6
+    record(path, batch, range(33, 34))
+    assert measured(path, cache) == 1
+
+
+def test_rows_in_an_open_tail_are_not_kept(tmp_path: Path, batch: Any) -> None:
+    path, cache = tmp_path / "run", tmp_path / "cache"
+    with Recorder(path) as recorder:
+        recorder.log_step(0, batch(0))
+        assert measured(path, cache) == measured(path, cache) == 1
+    assert measured(path, cache) == 1
+    assert measured(path, cache) == 0
+
+
+def test_late_values_another_question_and_other_segments_are_measured(
+    tmp_path: Path, batch: Any
+) -> None:
+    path, cache = tmp_path / "run", tmp_path / "cache"
+    record(path, batch, range(12), attempt=0)
+    assert measured(path, cache) == 12
+    assert measured(path, cache, metrics=["entropy"]) == 12
+    with Recorder(path, attempt=1, start_step=9) as recorder:
+        recorder.amend(2, 5, "reward", 0.75, arrived_step=3)
+    assert measured(path, cache) == 1
+    compact(path)
+    assert measured(path, cache) == 12
+    assert measured(path, cache) == 0
+
+
+def test_intervals_come_back_as_they_were(tmp_path: Path, batch: Any) -> None:
+    path, cache = tmp_path / "run", tmp_path / "cache"
+    record(path, batch, range(6))
+    text = (
+        'version = 1\n[[rule]]\nname = "low"\nmetric = "ess_signal"\nseverity = "warning"\n'
+        "below = 0.9\ndemand_interval = 0.9\n"
+    )
+    policy = parse_policy(text, "test")
+    for _ in range(2):
+        kept, fresh = Monitor(path, policy, cache=cache), Monitor(path, policy)
+        kept.poll()
+        fresh.poll()
+        assert kept.timeline.lived == fresh.timeline.lived
+        assert kept.alerts == fresh.alerts
+
+
+@pytest.mark.parametrize("harm", ["damaged", "empty", "read only"])
+def test_a_cache_that_is_of_no_use_does_no_harm(tmp_path: Path, batch: Any, harm: str) -> None:
+    path, cache = tmp_path / "run", tmp_path / "cache"
+    record(path, batch, range(4))
+    assert measured(path, cache) == 4
+    [file] = cache.rglob("*.parquet")
+    if harm == "read only":
+        cache = tmp_path / "file"
+        cache.touch()
+    else:
+        file.write_bytes(b"" if harm == "empty" else file.read_bytes()[:-20] + bytes(20))
+    assert measured(path, cache) == 4

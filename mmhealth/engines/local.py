@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -44,7 +45,7 @@ class LocalEngine:
         source, flight = iter(tasks), deque[_Flight[Task, Result]]()
         done = deaths = 0
         while flight or (first := list(islice(source, 1))):
-            wanted = self.workers * _AHEAD - len(flight)
+            wanted = max(self.workers * _AHEAD - len(flight), 0)
             flight.extend(self._start(function, task) for task in (*first, *islice(source, wanted)))
             first = []
             try:
@@ -90,13 +91,14 @@ class LocalEngine:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=context, initializer=_end_with_parent
+                self.workers, mp_context=context, initializer=_begin_worker
             )
         return self._pool.submit(function, task)
 
 
-def _end_with_parent() -> None:
-    """Let a worker not outlive the process that it works for, however that ends."""
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the process that is worked for, and end with it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()

@@ -238,7 +238,8 @@ def main(folder: Path, count: int, screenshot: Path | None) -> None:
         f"of 32 trajectories (`benchmarks/small_runs.py`): {verdicts}. One worker and two took "
         f"turns, {TURNS} times, on {SAMPLE} of the runs, with workers that were there already; the "
         "pages were opened by Chromium without a GPU, on the same machine, medians of 5 (opening) "
-        f"or {TIMES}. {machine()}",
+        f"or {TIMES}. {machine()} Load average at the end, of all that ran there: "
+        f"{os.getloadavg()[1]:.1f}.",
         ["what", "time"],
         rows,
     )

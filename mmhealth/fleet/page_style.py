@@ -144,6 +144,7 @@ const watchEnd = new IntersectionObserver((seen) => {
   if (seen.some((one) => one.isIntersecting)) placeMore();
 }, {rootMargin: '1200px'});
 addEventListener('beforeprint', () => placeMore(pending.length));
+const words = new Intl.Collator('en', {numeric: true});
 // Rows come with the gravest first. What is not known stays last either way.
 function order(runs) {
   if (sort.key === 'verdict') return sort.down ? [...runs].reverse() : runs;
@@ -152,7 +153,7 @@ function order(runs) {
   const unknown = runs.filter((run) => get(run) === null);
   const numbers = known.every((run) => isNumber(get(run)));
   known.sort((a, b) => sign * (numbers ? Number(get(a)) - Number(get(b))
-    : String(get(a)).localeCompare(String(get(b)), 'en', {numeric: true})));
+    : words.compare(String(get(a)), String(get(b)))));
   return known.concat(unknown);
 }
 // The view is in the address, so that it can be shared.

@@ -224,7 +224,7 @@ def main(folder: Path, count: int, screenshot: Path | None) -> None:
             page = browser.new_page(viewport={"width": 1400, "height": 800})
             rows += browse_page(page, file)
             if screenshot is not None:
-                page.goto(f"{file.as_uri()}#q=headroom%3E0.2+headroom%3C1")
+                page.goto(f"{file.as_uri()}#q=headroom%3E0.78+headroom%3C1.1+code")
                 page.wait_for_selector("html[data-ready]")
                 page.screenshot(path=screenshot)
             rows += browse_dashboard(page, folder, fleet)

@@ -94,9 +94,9 @@ def _controls(shown: Sequence[RunSummary], settings: Sequence[str]) -> str:
     )
     example = f"{settings[0]}=…" if settings else "trend=worsening"
     return (
-        '<div class="controls"><label class="search"><span>Filter (press /): words, or '
-        f"headroom&lt;1.5, lead&gt;0, {escape(example)}</span>"
-        '<input type="search" id="search" autocomplete="off" spellcheck="false"></label>'
+        '<div class="controls"><label class="search"><span>Filter (press /)</span>'
+        '<input type="search" id="search" autocomplete="off" spellcheck="false" '
+        f'placeholder="words, headroom&lt;1.5, lead&gt;0, {escape(example)}"></label>'
         f"<fieldset><legend>Verdict</legend>{chips}</fieldset>"
         f'<output id="count">{len(shown):,} runs</output></div>'
         '<p class="problem" id="problem" role="alert"></p>'

@@ -11,7 +11,7 @@ from typing import Any
 from mmhealth._version import __version__
 from mmhealth.fleet.headroom import WorstMetric
 from mmhealth.fleet.judge import Fleet
-from mmhealth.fleet.page_style import SCRIPT, STYLE
+from mmhealth.fleet.page_style import FIRST_SCRIPT, SCRIPT, STYLE
 from mmhealth.fleet.select import FIELDS, run_text, varied_settings
 from mmhealth.fleet.summary import RunSummary
 from mmhealth.fleet.terminal import describe_fleet
@@ -22,6 +22,8 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 _WIDTH, _HEIGHT = 96, 22
 _MOST_SETTINGS = 40
 _LONGEST = 200
+_FIRST = 200
+"""Rows that are laid out before the reader comes near the others."""
 _LONGEST_TEXT = 2000
 _COLUMNS: tuple[tuple[str, str, str, str], ...] = (
     ("verdict", "verdict", "up", "The gravest first; among equals the least headroom"),
@@ -47,9 +49,11 @@ def render_fleet_page(
     title = f"mmhealth fleet: {describe_fleet(fleet, len(shown))}"
     head = "".join(_heading(*column) for column in _COLUMNS)
     links = pages or {}
+    rows = [_row(run, links.get(run.path)) for run in shown]
     data = {
         "fields": [*FIELDS],
         "settings": settings,
+        "first": _FIRST,
         "runs": [_data(run, settings) for run in shown],
     }
     return "\n".join(
@@ -60,14 +64,16 @@ def render_fleet_page(
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             '<link rel="icon" href="data:,">',
             f"<title>{escape(title)}</title>",
-            f"<style>{SHARED_STYLE}{STYLE}</style></head><body>",
+            f"<style>{SHARED_STYLE}{STYLE}</style><script>{FIRST_SCRIPT}</script></head><body>",
             "<h1>mmhealth fleet</h1>",
             f"<section><p>{escape(describe_fleet(fleet, len(shown)))}.</p>",
             _controls(shown, settings),
             '<table class="fleet"><caption hidden>Runs</caption>',
             f'<thead><tr><th class="k-more"></th>{head}</tr></thead><tbody>',
-            *(_row(run, links.get(run.path)) for run in shown),
-            "</tbody></table></section>",
+            *rows[:_FIRST],
+            '</tbody><tbody class="later">',
+            *rows[_FIRST:],
+            '</tbody></table><div id="end"></div></section>',
             f"<footer>mmhealth {__version__}; judged by {escape(fleet.policy.source)}, "
             f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC</footer>",
             f'<script id="fleet" type="application/json">{_json(data)}</script>',
@@ -88,9 +94,9 @@ def _controls(shown: Sequence[RunSummary], settings: Sequence[str]) -> str:
     )
     example = f"{settings[0]}=…" if settings else "trend=worsening"
     return (
-        '<div class="controls"><label class="search"><span>Filter (press /): words, or '
-        f"headroom&lt;1.5, lead&gt;0, {escape(example)}</span>"
-        '<input type="search" id="search" autocomplete="off" spellcheck="false"></label>'
+        '<div class="controls"><label class="search"><span>Filter (press /)</span>'
+        '<input type="search" id="search" autocomplete="off" spellcheck="false" '
+        f'placeholder="words, headroom&lt;1.5, lead&gt;0, {escape(example)}"></label>'
         f"<fieldset><legend>Verdict</legend>{chips}</fieldset>"
         f'<output id="count">{len(shown):,} runs</output></div>'
         '<p class="problem" id="problem" role="alert"></p>'

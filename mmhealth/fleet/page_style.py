@@ -28,6 +28,7 @@ body { max-width: 110rem; }
 .fleet .more { font: inherit; line-height: 1; color: var(--muted); background: none; border: 0;
   cursor: pointer; padding: .2rem .35rem; }
 .fleet .more[aria-expanded=true] { transform: rotate(90deg); }
+.js .later { display: none; }
 .fleet svg { display: block; }
 .fleet .limit { stroke: var(--muted); stroke-dasharray: 2 2; }
 .fleet .curve { stroke: currentColor; fill: none; stroke-width: 1.4; stroke-linejoin: round; }
@@ -53,10 +54,14 @@ body { max-width: 110rem; }
   .fleet thead th { position: static; } }
 """
 
+FIRST_SCRIPT = "document.documentElement.className = 'js';"
+"""Before anything is drawn: what only a page with scripts hides is hidden from the start."""
+
 SCRIPT = """
 const fleet = JSON.parse(document.getElementById('fleet').textContent);
 const body = document.querySelector('.fleet tbody');
-const rows = [...body.rows].map((row, i) => ({row, ...fleet.runs[i]}));
+const later = document.querySelector('.fleet .later'), end = document.getElementById('end');
+const rows = [...body.rows, ...later.rows].map((row, i) => ({row, ...fleet.runs[i]}));
 const search = document.getElementById('search'), problem = document.getElementById('problem');
 const chips = [...document.querySelectorAll('.chip input')];
 const heads = [...document.querySelectorAll('.fleet th[data-key]')];
@@ -111,7 +116,7 @@ function show() {
   const verdicts = new Set(chips.filter((chip) => chip.checked).map((chip) => chip.value));
   const isShown = (run) => verdicts.has(run.verdict) && conditions.every((holds) => holds(run));
   const kept = rows.filter(isShown);
-  body.replaceChildren(...order(kept).map((run) => run.row));
+  place(order(kept));
   document.getElementById('count').textContent =
     `${kept.length.toLocaleString('en')} of ${rows.length.toLocaleString('en')} runs`;
   for (const head of heads) {
@@ -121,6 +126,25 @@ function show() {
   }
   remember();
 }
+// Rows beyond the first wait until the reader comes near: a table of thousands is laid out slowly.
+let pending = rows.slice(body.rows.length);
+function place(runs) {
+  pending = runs;
+  body.replaceChildren();
+  later.replaceChildren();
+  placeMore();
+}
+function placeMore(count = fleet.first) {
+  body.append(...pending.slice(0, count).map((run) => run.row));
+  pending = pending.slice(count);
+  watchEnd.unobserve(end);
+  if (pending.length) watchEnd.observe(end);
+}
+const watchEnd = new IntersectionObserver((seen) => {
+  if (seen.some((one) => one.isIntersecting)) placeMore();
+}, {rootMargin: '1200px'});
+addEventListener('beforeprint', () => placeMore(pending.length));
+const words = new Intl.Collator('en', {numeric: true});
 // Rows come with the gravest first. What is not known stays last either way.
 function order(runs) {
   if (sort.key === 'verdict') return sort.down ? [...runs].reverse() : runs;
@@ -129,7 +153,7 @@ function order(runs) {
   const unknown = runs.filter((run) => get(run) === null);
   const numbers = known.every((run) => isNumber(get(run)));
   known.sort((a, b) => sign * (numbers ? Number(get(a)) - Number(get(b))
-    : String(get(a)).localeCompare(String(get(b)), 'en', {numeric: true})));
+    : words.compare(String(get(a)), String(get(b)))));
   return known.concat(unknown);
 }
 // The view is in the address, so that it can be shared.
@@ -200,5 +224,6 @@ addEventListener('keydown', (event) => {
 addEventListener('hashchange', () => { recall(); show(); });
 recall();
 if (location.hash) show();
+else if (pending.length) watchEnd.observe(end);
 document.documentElement.dataset.ready = 'yes';
 """

@@ -108,7 +108,8 @@ class FleetWatcher:
             del self._rows[gone]
             self._seen.pop(gone, None)
         now = time.time()
-        prints = {path: fingerprint(path) for path in paths}
+        beside = () if self.policy.reference is None else fingerprint(Path(self.policy.reference))
+        prints = {path: fingerprint(path) + beside for path in paths}
         due = [path for path in paths if self._is_due(path, prints[path], now)]
         self._publish(len(due), message)
         judged = self._engine.map(partial(judge_one, policy=self.policy), self._until_stopped(due))

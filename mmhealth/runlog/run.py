@@ -203,6 +203,8 @@ class Run:
     @property
     def closed(self) -> bool:
         """Whether every recorder of the latest attempt has been closed: nothing more will come."""
+        if self._held.unusable_writers:
+            return False
         latest = max((writer.attempt for writer in self._held.writers), default=None)
         last = [w for writer, w in self._held.writers.items() if writer.attempt == latest]
         return bool(last) and all(about.get("closed") for about in last)

@@ -1,10 +1,11 @@
 """The fleet's page in a browser without a network: it sorts, filters, and opens what it lists."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mmhealth.fleet import judge_runs, render_fleet_page, select_runs, write_pages
+from mmhealth.fleet import Fleet, judge_runs, render_fleet_page, select_runs, write_pages
 
 pytestmark = pytest.mark.browser
 
@@ -98,6 +99,28 @@ def test_filters_speak_the_language_of_the_command_and_the_address_keeps_them(op
     page.wait_for_function("() => document.querySelectorAll('.fleet tbody tr').length === 3")
     page.locator(".chip input[value=unreadable]").uncheck()
     assert "broken" not in names(page)
+
+
+def test_of_many_runs_those_far_below_come_when_the_reader_does(opened, tmp_path):
+    fleet = judge_runs([SAMPLES / "collapsing"])
+    [one] = fleet.runs
+    many = tuple(replace(one, label=f"run-{n:04d}", path=f"runs/{n}", step=n) for n in range(700))
+    file = tmp_path / "many.html"
+    file.write_text(render_fleet_page(Fleet(fleet.policy, many), many), encoding="utf-8")
+    page = opened()
+    page.goto(file.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator(".fleet tbody tr:visible").count() < 700
+    for _ in range(6):
+        page.evaluate("() => scrollTo(0, document.body.scrollHeight)")
+        page.wait_for_timeout(60)
+    page.wait_for_function("() => document.querySelectorAll('.fleet tbody tr').length === 700")
+    assert names(page)[-1] == "run-0699"
+    page.locator("th[data-key=step] button").click()
+    assert names(page)[0] == "run-0699"
+    page.locator("#search").fill("step<3")
+    page.wait_for_function("() => document.querySelectorAll('.fleet tbody tr').length === 3")
+    assert names(page) == ["run-0002", "run-0001", "run-0000"]
 
 
 def test_a_run_links_to_its_audit_which_draws_with_the_shared_library(opened):

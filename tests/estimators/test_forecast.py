@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mmhealth.errors import EstimatorInputError
-from mmhealth.estimators import Crossing, forecast_crossing
-from mmhealth.estimators.forecast import student_quantile
+from mmhealth.estimators import Crossing, forecast_crossing, trend_slope
+from mmhealth.estimators.forecast import MIN_VALUES, student_quantile
 
 FAST = settings(deadline=None, derandomize=True, max_examples=40)
 STEPS = np.arange(40)
@@ -176,3 +176,35 @@ def test_what_has_no_course_is_refused(steps, values, options):
         forecast_crossing(
             steps, values, **({"threshold": 0.2, "falling": True, "horizon": 9} | options)
         )
+
+
+@FAST
+@given(
+    slope=st.floats(-5, 5).filter(lambda s: abs(s) > 1e-3),
+    level=st.floats(-100, 100),
+    n=st.integers(MIN_VALUES, 60),
+)
+def test_the_slope_of_a_line_is_a_trend(slope, level, n):
+    steps = np.arange(n)
+    assert trend_slope(steps, level + slope * steps) == pytest.approx(slope, rel=1e-6)
+
+
+def test_noise_is_a_trend_as_rarely_as_is_promised():
+    rng = np.random.default_rng(7)
+    found = [trend_slope(np.arange(40), rng.normal(size=40)) for _ in range(400)]
+    trends = sum(slope != 0.0 for slope in found)
+    assert trends <= 400 * 0.05, "2 % are expected, one on each side"
+
+
+def test_where_values_bend_the_trend_is_that_of_their_later_half():
+    values = np.concatenate([np.linspace(0, 10, 30), np.linspace(10, 4, 30)])
+    found = trend_slope(np.arange(60), values)
+    assert found is not None
+    assert found < 0
+
+
+def test_a_constant_has_no_trend_and_few_values_none_to_tell():
+    assert trend_slope(np.arange(30), np.full(30, 0.3)) == 0.0
+    assert trend_slope(np.arange(MIN_VALUES - 1), np.arange(MIN_VALUES - 1)) is None
+    with pytest.raises(EstimatorInputError, match="ascend"):
+        trend_slope([1, 1], [1.0, 2.0])

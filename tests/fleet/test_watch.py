@@ -1,6 +1,4 @@
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -102,28 +100,3 @@ def test_a_thread_follows_until_it_is_stopped(watcher: FleetWatcher) -> None:
         time.sleep(0.02)
     watcher.stop()
     assert len(watcher.snapshot.rows) == 5
-
-
-KILLED = """
-import os, signal
-from mmhealth.engines import LocalEngine
-if __name__ == "__main__":
-    with LocalEngine(1) as engine:
-        for pid in engine.map(eval, ["__import__('os').getpid()"]):
-            print(pid, flush=True)
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_workers_do_not_outlive_a_killed_command(tmp_path: Path) -> None:
-    program = tmp_path / "killed.py"
-    program.write_text(KILLED, encoding="utf-8")
-    found = subprocess.run(
-        [sys.executable, program], capture_output=True, text=True, check=False, timeout=60
-    )
-    worker = Path("/proc") / found.stdout.strip()
-    deadline = time.monotonic() + 30
-    while worker.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert found.stdout.strip()
-    assert not worker.exists()

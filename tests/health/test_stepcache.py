@@ -87,8 +87,8 @@ def test_intervals_come_back_as_they_were(tmp_path: Path, batch: Any) -> None:
     path, cache = tmp_path / "run", tmp_path / "cache"
     record(path, batch, range(6))
     text = (
-        'version = 1\n[[rule]]\nname = "low"\nmetric = "ess_signal"\nseverity = "warning"\n'
-        "below = 0.9\ndemand_interval = 0.9\n"
+        'version = 1\n[rules.low]\nmetric = "ess_signal"\nseverity = "warning"\nbelow = 0.9\n'
+        "demand_interval = 0.9\n"
     )
     policy = parse_policy(text, "test")
     for _ in range(2):

@@ -67,7 +67,7 @@ COMMANDS = {
     "export": {"RUN", "--to", "--serve", "--follow", "--poll", "--policy"},
     "fleet": {
         "GLOB|RUN", "--sort", "--reverse", "--filter", "--top", "--html", "--pages", "--json",
-        "--format", "--serve", "--port", "--workers", "--policy",
+        "--format", "--serve", "--port", "--workers", "--policy", "--engine",
     },
     "gate": {"RUN", "--policy", "--format", "--baseline", "--tolerance", "--last"},
     "guard": {

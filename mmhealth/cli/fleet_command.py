@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmhealth.cli.options import AuditFormat, PolicyPath, Port, dashboards, usage_error, write
+from mmhealth.cli.options import (
+    AuditFormat,
+    FleetEngineName,
+    PolicyPath,
+    Port,
+    chosen_engine,
+    dashboards,
+    usage_error,
+    write,
+)
 
 if TYPE_CHECKING:
     from mmhealth.engines import Engine
@@ -65,6 +74,7 @@ def fleet(
         int | None, typer.Option("--workers", metavar="N", min=1, help="Default: one a core.")
     ] = None,
     policy: PolicyPath = None,
+    engine_name: FleetEngineName = None,
 ) -> None:
     """Judge many runs and list them, the gravest first (docs/fleet.md)."""
     from mmhealth import fleet as fleets
@@ -79,11 +89,12 @@ def fleet(
     rules = load_policy(policy)
     if serve:
         if filter or top or reverse or sort != "verdict" or format or html or pages or json:
-            raise usage_error("--serve goes with --port, --workers and --policy alone")
-        _serve(runs, port, rules, workers)
+            raise usage_error("--serve goes with --port, --workers, --engine and --policy alone")
+        with _engine(engine_name, workers, None) as engine:
+            _serve(runs, port, rules, engine)
         return
     paths = fleets.find_runs(runs)
-    with _engine(workers, len(paths)) as engine:
+    with _engine(engine_name, workers, len(paths)) as engine:
         with counting("judging") as bar:
             found = fleets.judge_runs(paths, rules, engine=engine, told=_of(len(paths), bar))
         try:
@@ -105,16 +116,11 @@ def fleet(
         raise typer.Exit(3)
 
 
-def _serve(runs: list[str], port: int, rules: "Policy", workers: int | None) -> None:
-    from mmhealth.engines import LocalEngine
-    from mmhealth.engines.local import available_cores
-
+def _serve(runs: list[str], port: int, rules: "Policy", engine: "Engine") -> None:
     def ready(url: str) -> None:
         typer.echo(f"watching at {url} (Ctrl-C ends)")
 
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")
-    with LocalEngine(workers or available_cores()) as engine:
-        dashboards().serve_fleet(runs, engine=engine, port=port, policy=rules, ready=ready)
+    dashboards().serve_fleet(runs, engine=engine, port=port, policy=rules, ready=ready)
 
 
 def _write(
@@ -155,18 +161,20 @@ def _print(
 
 
 @contextmanager
-def _engine(workers: int | None, tasks: int) -> Iterator["Engine"]:
-    """As many processes as are wanted and of use; this one alone where that is one."""
-    from mmhealth.engines import LocalEngine, SerialEngine
+def _engine(name: str | None, workers: int | None, tasks: int | None) -> Iterator["Engine"]:
+    """The engine asked for; else as many processes as are wanted and of use for so many tasks, and
+    this one alone where that is one."""
+    from mmhealth.engines import SerialEngine
     from mmhealth.engines.local import available_cores
 
-    count = min(workers or available_cores(), tasks)
-    if count < 2:
-        yield SerialEngine()
-        return
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # of workers, of which there is one a core
-    with LocalEngine(count) as engine:
-        yield engine
+    if name is not None and workers is not None:
+        raise usage_error("--workers is for processes of this machine: say --engine ray:N, or so")
+    count = workers or available_cores()
+    if tasks is not None:
+        count = min(count, tasks)
+    alone = tasks is not None and count < 2
+    with chosen_engine(name or ("serial" if alone else f"local:{count}")) as engine:
+        yield engine or SerialEngine()
 
 
 def _of(total: int, bar: Callable[[int, int], None]) -> Callable[[int], None]:

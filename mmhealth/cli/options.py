@@ -1,6 +1,7 @@
 """Argument types of the commands, and the few things that several commands do."""
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,15 +67,15 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.
 PolicyPath = Annotated[
     Path | None, typer.Option("--policy", metavar="F", help="Policy to judge by (TOML).")
 ]
-EngineName = Annotated[
-    str,
-    typer.Option(
-        "--engine",
-        metavar="E",
-        help="Where to work: serial, local (all cores), local:N, ray, ray:N, ray:auto or "
-        "ray://HOST:PORT (docs/ray.md). The results are the same.",
-    ),
-]
+_ENGINE = typer.Option(
+    "--engine",
+    metavar="E",
+    help="Where to work: serial, local (all cores), local:N, ray, ray:N, ray:auto or "
+    "ray://HOST:PORT (docs/ray.md). The results are the same.",
+    show_default=False,
+)
+EngineName = Annotated[str, _ENGINE]
+FleetEngineName = Annotated[str | None, _ENGINE]
 LastSteps = Annotated[
     int, typer.Option("--last", metavar="K", min=1, help="Last steps whose means are compared.")
 ]
@@ -96,6 +97,8 @@ def chosen_engine(name: str) -> Iterator["Engine | None"]:
     from mmhealth.engines import SerialEngine, parse_engine
     from mmhealth.errors import EngineError
 
+    if name != "serial":
+        os.environ.setdefault("POLARS_MAX_THREADS", "1")  # of workers, of which each core has one
     try:
         engine = parse_engine(name)
     except EngineError as error:

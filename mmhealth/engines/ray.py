@@ -43,10 +43,11 @@ class RayEngine(Engine):
     ) -> None:
         self._ray = _import_ray()
         self._joined = not self._ray.is_initialized()
-        if self._joined:
-            address = address or os.environ.get("RAY_ADDRESS")
-            self._join(address or "local", workers, dict(runtime_env or {}))
         self._most = workers
+        if self._joined:
+            address = address or os.environ.get("RAY_ADDRESS") or "local"
+            self._join(address, workers, dict(runtime_env or {}))
+            self._most = None if address == "local" else workers
         self._do = self._ray.remote(max_retries=_RETRIES)(_do)
 
     @property

@@ -10,6 +10,8 @@ from mmhealth.runlog.layout import Writer, create_json, list_writers, writer_pat
 from mmhealth.runlog.rejoin import Left, hold_writer, read_left
 
 ATTEMPT_VARIABLE = "MMHEALTH_ATTEMPT"
+_RESTARTS = "TORCHELASTIC_RESTART_COUNT"
+"""How often torchrun has started all ranks again: each time is an attempt of its own."""
 
 
 def new_attempt(run_dir: str | os.PathLike[str]) -> int:
@@ -45,7 +47,7 @@ def claim_attempt(
     if attempt is None and (given := os.environ.get(ATTEMPT_VARIABLE)) is not None:
         if not given.isdecimal():
             raise RecordError(f"{ATTEMPT_VARIABLE}={given!r} is not a number")
-        attempt = int(given)
+        attempt = int(given) + int(os.environ.get(_RESTARTS, "0"))
     if attempt is None and rejoin:
         raise RecordError("rejoin: say which attempt, as mmhealth.new_attempt issued it")
     if attempt is None and world_size > 1:

@@ -68,6 +68,18 @@ def test_calibrate_says_the_same(capsys: pytest.CaptureFixture[str], evaluated: 
     assert run_command(capsys, *calibrate, "--engine", "local:2") == here
 
 
+def test_fleet_says_the_same(
+    capsys: pytest.CaptureFixture[str], healthy_run: Path, collapsing_run: Path
+) -> None:
+    fleet = ("fleet", healthy_run, collapsing_run, "--format", "markdown")
+    here = run_command(capsys, *fleet, "--engine", "serial")
+    assert here[0] == 0, here
+    assert run_command(capsys, *fleet, "--engine", "local:2") == here
+    code, _, said = run_command(capsys, *fleet, "--engine", "local:2", "--workers", "2")
+    assert code == 2
+    assert "--workers is for processes of this machine" in said
+
+
 @pytest.mark.parametrize("command", ["audit", "calibrate", "import"])
 def test_an_engine_that_there_is_not_is_wrong_usage(
     capsys: pytest.CaptureFixture[str], healthy_run: Path, command: str

@@ -1,16 +1,21 @@
 """A real Ray cluster, begun here: the same as other engines, whatever happens to a worker."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mmhealth.engines import RayEngine
+from mmhealth import open_run
+from mmhealth.engines import Engine, Progress, RayEngine, SerialEngine
 from mmhealth.errors import EngineError, RunError
+from mmhealth.health import build_timeline, windows
 from tests.engines import work
 
 ray = pytest.importorskip("ray")
@@ -22,10 +27,15 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def two() -> Iterator[RayEngine]:
-    with RayEngine(workers=2) as engine:
+def four() -> Iterator[RayEngine]:
+    with RayEngine(workers=4) as engine:
         yield engine
     assert not ray.is_initialized()
+
+
+@pytest.fixture(scope="module")
+def two(four: RayEngine) -> RayEngine:
+    return RayEngine(workers=2)
 
 
 def test_results_come_in_the_order_of_the_tasks(two: RayEngine) -> None:
@@ -89,9 +99,46 @@ def test_what_is_given_up_is_not_gone_on_with(two: RayEngine, tmp_path: Path) ->
     assert list(two.map(work.square, range(6))) == [n * n for n in range(6)]
 
 
+class Killing(SerialEngine):
+    """Another engine, all workers of which are killed when some tasks are done."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.killed = 0
+
+    def map(
+        self,
+        function: Callable[[Any], Any],
+        tasks: Iterable[Any],
+        told: Progress | None = None,
+    ) -> Iterator[Any]:
+        workers = set(self.engine.map(work.worker_id, range(8)))
+        for done, result in enumerate(self.engine.map(function, tasks, told)):
+            if done == 3:
+                for worker in workers:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker, signal.SIGKILL)
+                        self.killed += 1
+            yield result
+
+
+def test_a_timeline_is_the_same_on_any_number_of_workers_and_when_they_are_killed(
+    four: RayEngine, noisy_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "WINDOW_ROWS", 128)
+    here = build_timeline(open_run(noisy_run))
+    killing = Killing(four)
+    for engine in (RayEngine(workers=1), RayEngine(workers=2), four, killing):
+        there = build_timeline(open_run(noisy_run), engine=engine)
+        assert there.frame.write_csv() == here.frame.write_csv()
+        assert there.lived == here.lived
+        assert there.updates.equals(here.updates)
+    assert killing.killed
+
+
 def test_a_session_that_others_began_is_used_and_left_alone(two: RayEngine) -> None:
     with RayEngine() as other:
-        assert other.workers == two.workers
+        assert other.workers == 4
         assert list(other.map(work.square, range(3))) == [0, 1, 4]
     assert ray.is_initialized()
     assert list(two.map(work.square, range(3))) == [0, 1, 4]
@@ -130,7 +177,7 @@ def test_a_cluster_that_others_began_is_joined_and_left_alone(
     two: RayEngine, tmp_path: Path
 ) -> None:
     address = ray.get_runtime_context().gcs_address
-    assert join("ray", tmp_path, RAY_ADDRESS=address) == "2 [0, 1, 4, 9]\n"
+    assert join("ray", tmp_path, RAY_ADDRESS=address) == "4 [0, 1, 4, 9]\n"
     assert list(two.map(work.square, range(3))) == [0, 1, 4]
 
 

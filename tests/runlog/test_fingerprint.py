@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 from mmhealth import Recorder, open_run
-from mmhealth.runlog import open_run, recording_attempts
+from mmhealth.runlog import recording_attempts
 from mmhealth.runlog.fingerprint import fingerprint
 
 

@@ -12,8 +12,9 @@ Run = Callable[..., SimpleNamespace]
 
 
 @pytest.fixture
-def fleet(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs ``mmhealth fleet`` in this process."""
+def fleet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs ``mmhealth fleet`` in this process, where nothing says how wide the terminal is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(*arguments: object) -> Any:
         with pytest.raises(SystemExit) as end:

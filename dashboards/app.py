@@ -9,6 +9,7 @@ from mmhealth.dashboards.callbacks import register_callbacks
 from mmhealth.dashboards.layout import build_layout
 from mmhealth.dashboards.watcher import RunWatcher, watch_runs
 from mmhealth.health import Policy, default_policy
+from mmhealth.place import RunPlace
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -30,7 +31,7 @@ _PAGE = """<!DOCTYPE html>
 
 
 def create_app(
-    paths: Sequence[Path], policy: Policy | None = None, *, note: str | None = None
+    paths: Sequence[RunPlace], policy: Policy | None = None, *, note: str | None = None
 ) -> Dash:
     """The dashboard of these runs, for any WSGI server (``app.server``); it watches from now on."""
     policy = policy or default_policy()

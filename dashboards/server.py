@@ -3,8 +3,7 @@
 import errno
 import os
 import socket
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from waitress.server import create_server
 
@@ -12,12 +11,13 @@ from mmhealth.dashboards.app import build_app
 from mmhealth.dashboards.watcher import watch_runs
 from mmhealth.errors import PortInUseError
 from mmhealth.health import Policy, default_policy
+from mmhealth.place import RunPlace
 
 HOST = "127.0.0.1"
 
 
 def serve(
-    paths: list[Path],
+    paths: Sequence[RunPlace],
     *,
     port: int = 8050,
     policy: Policy | None = None,

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import polars as pl
@@ -18,9 +17,12 @@ from mmhealth.health import Monitor, Policy, Verdict, judge_run
 from mmhealth.health.contribution import StepContribution, step_contribution
 from mmhealth.health.heldout import SampledHorizons, final_horizons, held_out_course
 from mmhealth.health.timeline import SCHEMA
+from mmhealth.place import RunPlace, RunUrl, name_of
 from mmhealth.runlog import Run, RunStatus
 
 _LONGEST_PAUSE_S = 1.2
+_REMOTE_INTERVAL_S = 5.0
+"""Each look at an object store is a request that somebody pays for."""
 """A long run takes long to look at: the watcher leaves the processor to the training meanwhile."""
 
 WatchState = Literal["waiting", "reading", "watching", "unreadable", "stopped"]
@@ -59,12 +61,14 @@ class RunWatcher:
     `snapshot` never waits; `step` waits briefly for the thread.
     """
 
-    def __init__(self, path: Path, name: str, number: int, policy: Policy, interval: float) -> None:
+    def __init__(
+        self, path: RunPlace, name: str, number: int, policy: Policy, interval: float
+    ) -> None:
         self.path = path
         self.name = name
         self.number = number
         self.policy = policy
-        self.interval = interval
+        self.interval = max(interval, _REMOTE_INTERVAL_S) if isinstance(path, RunUrl) else interval
         view = RunView(name, pl.DataFrame(schema=SCHEMA), number=number)
         self.snapshot = Snapshot(view, "waiting", f"waiting for the run: {path} is not there yet")
         self._lock = threading.Lock()
@@ -143,11 +147,14 @@ class RunWatcher:
 
     def _open(self) -> None:
         """Open the run; again when another was recorded in its place."""
-        try:
-            about = (self.path / "run.json").stat()
-        except OSError as error:
-            raise RunNotFoundError(str(error)) from error
-        identity = (about.st_ino, about.st_mtime_ns)
+        if isinstance(self.path, RunUrl):
+            identity = (0, 0)
+        else:
+            try:
+                about = (self.path / "run.json").stat()
+            except OSError as error:
+                raise RunNotFoundError(str(error)) from error
+            identity = (about.st_ino, about.st_mtime_ns)
         if self._monitor is None or identity != self._identity:
             self._run = _CountingRun(self.path)
             self._monitor = Monitor(self._run, self.policy)
@@ -194,10 +201,10 @@ def _import_pandas() -> None:
 
 
 def watch_runs(
-    paths: Sequence[Path], policy: Policy, *, interval: float = 0.4, autostart: bool = True
+    paths: Sequence[RunPlace], policy: Policy, *, interval: float = 0.4, autostart: bool = True
 ) -> list[RunWatcher]:
     """A watcher for each path, named by its directory, that polls every ``interval`` seconds."""
-    names = [path.resolve().name or str(path) for path in paths]
+    names = [name_of(path) or str(path) for path in paths]
     watchers = [
         RunWatcher(path, name if names.count(name) == 1 else str(path), number, policy, interval)
         for number, (path, name) in enumerate(zip(paths, names, strict=True))

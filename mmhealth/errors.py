@@ -5,7 +5,8 @@
     MmhealthError
     ├── RunError                 a run directory cannot be read as asked
     │   ├── RunNotFoundError     there is no run at this path
-    │   └── SchemaVersionError   written by a newer mmhealth
+    │   ├── SchemaVersionError   written by a newer mmhealth
+    │   └── ObjectStoreError     an object store refuses, or cannot be reached
     ├── RecordError              what was handed to the recorder cannot be stored (strict mode)
     ├── PolicyError              a policy file is wrong; names file and line
     ├── CalibrationError         the runs given cannot support what was asked of a calibration
@@ -38,6 +39,10 @@ class RunNotFoundError(RunError):
 
 class SchemaVersionError(RunError):
     """The run was written with a newer schema version than this mmhealth can read."""
+
+
+class ObjectStoreError(RunError):
+    """An object store refuses, or cannot be reached; the message names the URL and the way out."""
 
 
 class RecordError(MmhealthError):

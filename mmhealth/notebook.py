@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from mmhealth.place import PlaceLike
 from mmhealth.runlog import Run
 
 if TYPE_CHECKING:
@@ -86,12 +87,11 @@ class Page:
         )
 
 
-def open_run(path: str | os.PathLike[str]) -> NotebookRun:
-    """Open a run directory for reading.
+def open_run(path: PlaceLike) -> NotebookRun:
+    """Open a run for reading: a directory, or the URL of one in an object store.
 
-    Raises RunNotFoundError, SchemaVersionError, or RunError when ``run.json`` cannot be read.
-    Damaged segments do not raise: see `Run.status`.
+    Raises as `mmhealth.runlog.open_run` does. Damaged segments do not raise: see `Run.status`.
     """
-    run = NotebookRun(Path(path))
+    run = NotebookRun(path)
     run.refresh()
     return run

@@ -21,6 +21,7 @@ from mmhealth.cli.options import (
     Pace,
     PolicyPath,
     Port,
+    RunDir,
     RunPath,
     RunPaths,
     Seed,
@@ -214,7 +215,7 @@ app.command(rich_help_panel=_DATA)(calibrate)
 
 
 @app.command(rich_help_panel=_DATA)
-def seal(run: RunPath) -> None:
+def seal(run: RunDir) -> None:
     """Turn what a killed trainer left open into sealed segments. Safe while a run goes on."""
     from mmhealth.runlog import open_run, seal_orphans
 
@@ -225,7 +226,7 @@ def seal(run: RunPath) -> None:
 
 @app.command(rich_help_panel=_DATA)
 def compact(
-    run: RunPath,
+    run: RunDir,
     target_mb: Annotated[
         int, typer.Option(min=1, help="Size from which on a segment is big enough, in megabytes.")
     ] = 256,

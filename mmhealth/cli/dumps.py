@@ -19,12 +19,13 @@ from mmhealth.integrations.dumps import (
     follow_dump,
     import_dump,
 )
+from mmhealth.place import RunPlace, RunUrl
 from mmhealth.report.progress import reading
 
 _SHOWN = 10
 
 
-def as_run(path: Path) -> Path:
+def as_run(path: RunPlace) -> RunPlace:
     """The run directory itself, or one in the user's cache made from the dump that lies there."""
     dump = _dump_at(path)
     if dump is None:
@@ -36,11 +37,11 @@ def as_run(path: Path) -> Path:
 
 
 @contextmanager
-def following(paths: Sequence[Path]) -> Iterator[list[Path]]:
+def following(paths: Sequence[RunPlace]) -> Iterator[list[RunPlace]]:
     """Run directories of all paths; those of dumps are kept up to date until the block is left."""
     stop = Event()
     threads = []
-    runs = []
+    runs: list[RunPlace] = []
     for path in paths:
         dump = _dump_at(path)
         runs.append(path if dump is None else _import(dump, settle=SETTLE_S))
@@ -99,8 +100,8 @@ def say_problems(problems: Problems) -> None:
         typer.echo(f"mmhealth: left out: {more:,} more", err=True)
 
 
-def _dump_at(path: Path) -> Dump | None:
-    if not path.exists() or (path / "run.json").exists():
+def _dump_at(path: RunPlace) -> Dump | None:
+    if isinstance(path, RunUrl) or not path.exists() or (path / "run.json").exists():
         return None
     return find_dump(path)
 

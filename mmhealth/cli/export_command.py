@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mmhealth.cli.options import PolicyPath, RunPath, usage_error
+from mmhealth.place import RunPlace, RunUrl
 
 
 def export(
@@ -48,6 +49,10 @@ def export(
     from mmhealth.health import load_policy
     from mmhealth.integrations.trackers import forward
 
+    if isinstance(run, RunUrl):
+        raise usage_error(
+            f"--to: {run}: what was sent is remembered in the run directory: give that, or --serve"
+        )
     rules = load_policy(policy)
     with _until_interrupted() as stop:
         told = forward(run, to or [], policy=rules, follow=follow, poll=poll, stop=stop)
@@ -61,7 +66,7 @@ def export(
             )
 
 
-def _serve(run: Path, address: str, policy: Path | None) -> None:
+def _serve(run: RunPlace, address: str, policy: Path | None) -> None:
     from mmhealth.health import load_policy
     from mmhealth.integrations.trackers.endpoint import HOST, Endpoint
 

@@ -5,9 +5,17 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mmhealth.errors import RunNotFoundError
+from mmhealth.place import run_place
+
+if TYPE_CHECKING:
+    from mmhealth.place import RunPlace
+else:
+    RunPlace = Path  # typer knows no unions
 
 
 class GateFormat(StrEnum):
@@ -38,8 +46,23 @@ class LossRatio(StrEnum):
     NONE = "none"
 
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
-RunPaths = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directories.")]
+def run_at(text: str) -> RunPlace:
+    """A run as it is named on the command line."""
+    try:
+        return run_place(text)
+    except RunNotFoundError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+RunPath = Annotated[
+    RunPlace,
+    typer.Argument(metavar="RUN", help="A run directory, or s3://, gs://, az://.", parser=run_at),
+]
+RunPaths = Annotated[
+    list[RunPlace],
+    typer.Argument(metavar="RUN", help="Run directories, or s3://, gs://, az://.", parser=run_at),
+]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 PolicyPath = Annotated[
     Path | None, typer.Option("--policy", metavar="F", help="Policy to judge by (TOML).")
 ]

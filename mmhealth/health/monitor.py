@@ -1,14 +1,13 @@
 """Watches a run: reads what is new, judges it, and tells whoever listens."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from mmhealth.health.alerts import Alert
 from mmhealth.health.engine import Engine
 from mmhealth.health.policy import Policy, default_policy
 from mmhealth.health.timeline import LivedStep, Timeline
+from mmhealth.place import PlaceLike
 from mmhealth.runlog import Recorder, Run, open_run
 
 
@@ -19,7 +18,7 @@ class Monitor:
     also while the policy's reference run grows.
 
     Args:
-        run: the run, its directory, or the recorder that writes it.
+        run: the run, its directory or URL, or the recorder that writes it.
         policy: rules to judge by; the default policy where none is given.
         on_alert: called back as by `subscribe`.
         first_attempt: only steps of this attempt and later ones can breach a rule; older ones are
@@ -30,14 +29,14 @@ class Monitor:
 
     def __init__(
         self,
-        run: Run | Recorder | str | os.PathLike[str],
+        run: Run | Recorder | PlaceLike,
         policy: Policy | None = None,
         *,
         on_alert: Callable[[Alert], None] | None = None,
         first_attempt: int = 0,
     ) -> None:
         path = run.run_dir if isinstance(run, Recorder) else run
-        self.run = path if isinstance(path, Run) else open_run(Path(path))
+        self.run = path if isinstance(path, Run) else open_run(path)
         self.policy = policy or default_policy()
         self.timeline = Timeline(self.run, self.policy.demanded)
         self.engine = Engine(self.policy, first_attempt=first_attempt)

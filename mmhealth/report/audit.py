@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from mmhealth.health import Alert, Monitor, Policy, Verdict, judge_run
 from mmhealth.health.alerts import RuleState
 from mmhealth.health.diagnosis import Diagnosis, diagnose
 from mmhealth.health.forecast import Forecast, forecast_run
 from mmhealth.health.verdict import VerdictName
+from mmhealth.place import RunPlace
 from mmhealth.report.evidence import StepEvidence, gather_evidence
 from mmhealth.report.heldout import HeldOut, held_out
 from mmhealth.report.horizons import Horizons, collect_horizons
@@ -94,7 +94,7 @@ def audit_runs(monitors: Sequence[Monitor]) -> Audit:
     return Audit(monitors[0].policy, runs, horizons)
 
 
-def label_runs(runs: Sequence[tuple[str, Path]]) -> list[str]:
+def label_runs(runs: Sequence[tuple[str, RunPlace]]) -> list[str]:
     """One label for each (name, path): the name where no other run has it, else the path."""
     times = Counter(name for name, _ in runs)
     return [name if times[name] == 1 else str(path) for name, path in runs]

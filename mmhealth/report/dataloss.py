@@ -22,7 +22,10 @@ def describe_data(status: RunStatus) -> list[str]:
 def is_damaged(status: RunStatus) -> bool:
     """Whether files of the run are damaged or gone, so that nobody knows what they said."""
     return bool(
-        status.quarantined or status.batches_missing or status.rows_read < status.rows_present
+        status.quarantined
+        or status.unfetched
+        or status.batches_missing
+        or status.rows_read < status.rows_present
     )
 
 

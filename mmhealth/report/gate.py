@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import polars as pl
@@ -11,6 +10,7 @@ from mmhealth.errors import RunError
 from mmhealth.health import Alert, Monitor, Policy
 from mmhealth.health.undecided import Doubt
 from mmhealth.health.verdict import ON_THE_DATA
+from mmhealth.place import RunPlace
 from mmhealth.report.audit import RunAudit, audit_runs
 from mmhealth.report.baseline import Against, Check, hold_against
 from mmhealth.report.dataloss import describe_data, is_damaged
@@ -25,7 +25,7 @@ class RunDecision:
     """The gate's decision on one run."""
 
     label: str
-    path: Path
+    path: RunPlace
     outcome: Outcome
     why: str
     breaching: tuple[Alert, ...]
@@ -63,7 +63,7 @@ class Gate:
         return EXIT_CODES[self.outcome]
 
 
-def gate_runs(paths: Iterable[Path], policy: Policy, against: Against | None = None) -> Gate:
+def gate_runs(paths: Iterable[RunPlace], policy: Policy, against: Against | None = None) -> Gate:
     """Decide on runs, at least one; those that cannot be read come last.
 
     *breach*: an alert of the severity ``fail_on`` or a graver one fires at a step that the policy's
@@ -74,8 +74,8 @@ def gate_runs(paths: Iterable[Path], policy: Policy, against: Against | None = N
     be read.
     """
     baseline = _read(against, policy) if against else None
-    monitors: dict[Path, Monitor] = {}
-    unreadable: dict[Path, str] = {}
+    monitors: dict[RunPlace, Monitor] = {}
+    unreadable: dict[RunPlace, str] = {}
     for path in dict.fromkeys(paths):
         try:
             monitors[path] = Monitor(path, policy)

@@ -1,27 +1,33 @@
 """Everything that has been found in a run directory so far, and where it is."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
+from mmhealth.errors import ObjectStoreError
 from mmhealth.runlog.batches import Batches
 from mmhealth.runlog.commits import Commit, Commits, StepKey
-from mmhealth.runlog.layout import Writer, list_writers, writer_path
-from mmhealth.runlog.scan import Key, TableScan
+from mmhealth.runlog.layout import WRITERS, Writer, list_writers, parse_writer, writer_path
+from mmhealth.runlog.objectscan import ObjectScan
+from mmhealth.runlog.scan import Key, Place, TableScan
 from mmhealth.runlog.stepdata import stack, to_frame
+from mmhealth.runlog.storage import ObjectStore
 from mmhealth.schema import TABLES
+
+_LISTING = "(listing)"
 
 
 class Holdings:
     """Batches, commits and writers' files; `refresh` takes in what is new."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.scans = {table: TableScan(path / table) for table in TABLES}
+    def __init__(self, place: Path | ObjectStore) -> None:
+        self.place = place
+        self.scans = {table: _scan(place, table) for table in TABLES}
         self.batches = {table: Batches() for table in TABLES}
         self.commits = Commits()
         self.writers: dict[Writer, dict[str, Any]] = {}
@@ -30,13 +36,17 @@ class Holdings:
         """Writers' files that cannot be read, with the reason."""
         self.changed: set[StepKey] = set()
         """Steps whose data changed since somebody cleared this."""
+        self.unfetched: dict[str, str] = {}
+        """Other files that an object store does not give just now, with the reason."""
         self._found_between = False
+        self._waiting: dict[str, list[tuple[Key, Place]]] = {}
         self._owners: dict[tuple[str, Key], StepKey] = {}
         self._late: dict[int, list[tuple[Key, pl.DataFrame]]] = {}
 
     def refresh(self) -> bool:
         """Read what is new; say whether there was anything. Commits come first: what they speak
-        of was written before them."""
+        of was written before them. Raises ObjectStoreError as long as nothing was listed."""
+        self._look_around()
         new = self._read_writers() or self._found_between
         self._found_between = False
         for table in ("steps", *(name for name in TABLES if name != "steps")):
@@ -111,13 +121,33 @@ class Holdings:
     def _look(self, table: str) -> bool:
         """Find what is new in a table, and what has moved; say whether anything is new."""
         new = False
-        for key, place in self.scans[table].poll():
-            known = key in self.batches[table]
+        waiting = self._waiting.pop(table, [])
+        found = waiting + self.scans[table].poll()
+        for number, (key, place) in enumerate(found):
+            known = key in self.batches[table] and not (waiting and number == 0)
             self.batches[table].put(key, place)
             if not known:
                 new = True
-                self._take_in(table, key)
+                try:
+                    self._take_in(table, key)
+                except ObjectStoreError as error:
+                    self._waiting[table] = found[number:]
+                    self.unfetched[table] = str(error)
+                    return new
+        self.unfetched.pop(table, None)
         return new
+
+    def _look_around(self) -> None:
+        """List what is in the object store, where the run lies in one."""
+        if not isinstance(self.place, ObjectStore):
+            return
+        try:
+            self.place.look()
+            self.unfetched.pop(_LISTING, None)
+        except ObjectStoreError as error:
+            if not self.place.infos:
+                raise
+            self.unfetched[_LISTING] = str(error)
 
     def _read(
         self, table: str, key: Key, columns: Collection[str] | None = None
@@ -130,19 +160,22 @@ class Holdings:
             try:
                 return held.read(key, columns)
             except FileNotFoundError:
+                self._look_around()
                 self._found_between |= self._look(table)
         held.forget(key, "is gone")
         return None
 
     def _read_writers(self) -> bool:
         new = False
-        for writer in list_writers(self.path):
-            path = writer_path(self.path, writer)
-            file = str(path.relative_to(self.path))
+        for writer, file, read in self._writers_files():
+            self.unfetched.pop(file, None)
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = json.loads(read())
                 start = content.get("start_step")
                 start = None if start is None else int(start)
+            except ObjectStoreError as error:
+                self.unfetched[file] = str(error)
+                continue
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 self.unusable_writers[file] = f"cannot be read: {error}"
                 continue
@@ -153,6 +186,34 @@ class Holdings:
                 if start is not None:
                     self.commits.declare_start(writer.attempt, start)
         return new
+
+    def _writers_files(self) -> Iterator[tuple[Writer, str, Callable[[], bytes]]]:
+        """Each writer, the name of its file, and what reads it."""
+        place = self.place
+        if isinstance(place, ObjectStore):
+            files = {parse_writer(name): f"{WRITERS}/{name}" for name in place.names(WRITERS)}
+            there = [(writer, file) for writer, file in files.items() if writer is not None]
+            contents = place.together(place.read, [file for _, file in there])
+            for (writer, file), content in zip(there, contents, strict=True):
+                yield writer, file, partial(_given, content)
+            return
+        for writer in list_writers(place):
+            path = writer_path(place, writer)
+            yield writer, str(path.relative_to(place)), path.read_bytes
+
+
+def _scan(place: Path | ObjectStore, table: str) -> TableScan:
+    if isinstance(place, ObjectStore):
+        return ObjectScan(Path(table), store=place)
+    return TableScan(place / table)
+
+
+def _given(content: bytes | ObjectStoreError | FileNotFoundError) -> bytes:
+    if isinstance(content, FileNotFoundError):
+        raise ObjectStoreError("is listed, and not there (yet)")
+    if isinstance(content, ObjectStoreError):
+        raise content
+    return content
 
 
 def _records(rows: pa.Table | None) -> list[dict[str, Any]]:

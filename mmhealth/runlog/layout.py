@@ -126,10 +126,16 @@ def list_unnamed(run_dir: Path) -> list[Path]:
     return [path for table in TABLES for name in names for path in (run_dir / table).glob(name)]
 
 
+def parse_writer(name: str) -> Writer | None:
+    """Whose file of counts and losses this is; None when it is none."""
+    match = _WRITER.fullmatch(name)
+    return None if match is None else Writer(int(match[1]), int(match[2]))
+
+
 def list_writers(run_dir: Path) -> list[Writer]:
     """All (rank, attempt) that ever opened the run."""
-    names = (_WRITER.fullmatch(path.name) for path in list_folder(run_dir / WRITERS))
-    return sorted(Writer(int(name[1]), int(name[2])) for name in names if name)
+    writers = (parse_writer(path.name) for path in list_folder(run_dir / WRITERS))
+    return sorted(writer for writer in writers if writer is not None)
 
 
 def replace_json(path: Path, content: dict[str, Any], *, durable: bool = False) -> None:

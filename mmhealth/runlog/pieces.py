@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,19 +19,48 @@ class DamagedSegmentError(Exception):
     """What a file holds is not what was once written to it. Caught by the scanner, never public."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Segment:
-    """A sealed segment whose content was verified when it was found."""
+class SegmentFile(Protocol):
+    """The file of a sealed segment, wherever it lies."""
+
+    @property
+    def name(self) -> str:
+        """Its name, without the folder."""
+
+    def open(self) -> pq.ParquetFile:
+        """Open it; who does so closes it. Raises DamagedSegmentError, OSError, ArrowException."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A segment on a disk of this machine."""
 
     path: Path
+
+    @property
+    def name(self) -> str:
+        """Its name, without the folder."""
+        return self.path.name
+
+    def open(self) -> pq.ParquetFile:
+        """Open it, whatever it holds."""
+        return pq.ParquetFile(str(self.path), page_checksum_verification=True, pre_buffer=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """A sealed segment that was verified when it was found."""
+
+    path: SegmentFile
     schema: pa.Schema
 
     def read_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """One row group. Raises DamagedSegmentError, and FileNotFoundError if the file is gone."""
+        """One row group.
+
+        Raises DamagedSegmentError, FileNotFoundError if the file is gone, and ObjectStoreError
+        where an object store does not give it just now.
+        """
         try:
-            with pq.ParquetFile(
-                str(self.path), page_checksum_verification=True, pre_buffer=False
-            ) as parquet:
+            with self.path.open() as parquet:
                 table = parquet.read_row_group(group, columns=columns)
         except FileNotFoundError:
             raise
@@ -67,8 +97,13 @@ def find_batches(name: Sealed) -> list[tuple[int, Piece]]:
         raise DamagedSegmentError("the file is empty")
     if checksum != name.checksum:
         raise DamagedSegmentError("checksum mismatch: the file is not what was written")
+    return pieces_of(LocalFile(name.path))
+
+
+def pieces_of(file: SegmentFile) -> list[tuple[int, Piece]]:
+    """Where the batches of a verified file are, as its footer tells. Raises as `Segment` does."""
     try:
-        with pq.ParquetFile(str(name.path), pre_buffer=False) as parquet:
+        with file.open() as parquet:
             about, schema = parquet.metadata, parquet.schema_arrow
             described = json.loads(schema.metadata[METADATA_KEY])["batches"]
             sizes = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
@@ -77,7 +112,7 @@ def find_batches(name: Sealed) -> list[tuple[int, Piece]]:
         raise
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DamagedSegmentError(f"cannot be decoded: {error}") from error
-    segment = Segment(name.path, schema.remove_metadata())
+    segment = Segment(file, schema.remove_metadata())
     return list(_pieces(segment, batches, sizes))
 
 

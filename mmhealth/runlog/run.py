@@ -1,9 +1,8 @@
 """A run as its readers see it."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,15 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from mmhealth.errors import RunError, RunNotFoundError, SchemaVersionError
+from mmhealth.errors import ObjectStoreError, RunError, RunNotFoundError, SchemaVersionError
+from mmhealth.place import PlaceLike, RunPlace, RunUrl, run_place
 from mmhealth.runlog.amendments import amend, empty_amendments, owned, usable_amendments
 from mmhealth.runlog.commits import StepKey
 from mmhealth.runlog.holdings import Holdings
 from mmhealth.runlog.layout import RUN_FILE
 from mmhealth.runlog.status import RunStatus
 from mmhealth.runlog.stepdata import StepData, build_step
+from mmhealth.runlog.storage import ObjectStore
 from mmhealth.runlog.survey import survey
 from mmhealth.schema import SCHEMA_VERSION, TABLES
 
@@ -31,10 +32,21 @@ class Tail:
     starts: dict[int, int]
     """Start step of each attempt: where it hides older rows."""
     build: Callable[[StepKey], StepData]
+    again: set[StepKey] = field(default_factory=set)
+    """Where steps go that could not be fetched: the next tail has all of this one once more."""
 
     def __iter__(self) -> Iterator[StepData]:
-        """The steps, read one after the other: no more than one need be held in memory."""
-        return map(self.build, self.keys)
+        """The steps, read one after the other: no more than one need be held in memory.
+
+        Raises ObjectStoreError where rows cannot be fetched.
+        """
+        for key in self.keys:
+            try:
+                data = self.build(key)
+            except ObjectStoreError:
+                self.again.update(self.keys)
+                raise
+            yield data
 
     @property
     def steps(self) -> list[StepData]:
@@ -42,13 +54,14 @@ class Tail:
         return list(self)
 
 
-def open_run(path: str | os.PathLike[str]) -> "Run":
-    """Open a run directory for reading.
+def open_run(path: PlaceLike) -> "Run":
+    """Open a run for reading: a directory, or the URL of one in an object store.
 
-    Raises RunNotFoundError, SchemaVersionError, or RunError when ``run.json`` cannot be read.
-    Damaged segments do not raise: see `Run.status`.
+    Raises RunNotFoundError, SchemaVersionError, ObjectStoreError, or RunError when ``run.json``
+    cannot be read. Damaged segments do not raise, nor do those that cannot be fetched just now: see
+    `Run.status`.
     """
-    run = Run(Path(path))
+    run = Run(path)
     run.refresh()
     return run
 
@@ -57,13 +70,17 @@ class Run:
     """Reads a run directory, finished or growing. Only committed, visible rows are shown.
 
     `refresh` looks for new data; `tail` does so too and returns the steps that changed. Each frame
-    is ordered by step, then rank, then as logged. Not thread-safe.
+    is ordered by step, then rank, then as logged. Rows of a run in an object store are fetched when
+    they are asked for: that raises ObjectStoreError where they cannot be. Not thread-safe.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.about = _read_run_file(path)
-        self._held = Holdings(path)
+    def __init__(self, path: PlaceLike) -> None:
+        self.path: RunPlace = run_place(path)
+        source = ObjectStore(self.path) if isinstance(self.path, RunUrl) else self.path
+        self.requests = source.requests if isinstance(source, ObjectStore) else None
+        """What was asked of the object store so far; None for a directory."""
+        self.about = _read_run_file(source)
+        self._held = Holdings(source)
         self._undecided: set[StepKey] = set()
 
     @property
@@ -105,7 +122,7 @@ class Run:
         ready = sorted(key for key in changed if self._is_due(key))
         self._undecided = changed.difference(ready)
         self._held.changed.clear()
-        return Tail(ready, self._held.commits.starts, self._build)
+        return Tail(ready, self._held.commits.starts, self._build, self._held.changed)
 
     def step_data(self, step: int) -> StepData | None:
         """Everything about one visible step; None when there is none."""
@@ -214,14 +231,21 @@ def _has_values(table: pa.Table | None, column: str) -> bool:
     return bool(table[column].null_count < table.num_rows)
 
 
-def _read_run_file(path: Path) -> dict[str, Any]:
-    file = path / RUN_FILE
+def _read_run_file(source: Path | ObjectStore) -> dict[str, Any]:
+    if isinstance(source, ObjectStore):
+        what, place = "the URL of a run", str(source.url)
+    else:
+        what, place = "a run directory", str(source)
+    file = f"{place}/{RUN_FILE}"
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(source, ObjectStore):
+            about = json.loads(source.read(RUN_FILE))
+        else:
+            about = json.loads((source / RUN_FILE).read_bytes())
         version = int(about["schema_version"])
     except (FileNotFoundError, NotADirectoryError):
         raise RunNotFoundError(
-            f"{path} is not a run directory: it has no {RUN_FILE}. A Recorder makes one; "
+            f"{place} is not {what}: it has no {RUN_FILE}. A Recorder makes one; "
             "`mmhealth import` makes one from other trainers' files"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -49,6 +49,8 @@ class TableScan:
     quarantined: dict[str, str] = field(default_factory=dict)
     unfinished: dict[str, int] = field(default_factory=dict)
     """Bytes of a batch being written, by tail."""
+    unfetched: dict[str, str] = field(default_factory=dict)
+    """Objects that a store does not give just now, with the reason."""
     _files: set[str] = field(default_factory=set)
     _positions: dict[str, TailPosition] = field(default_factory=dict)
 
@@ -92,7 +94,7 @@ class TableScan:
                 elif isinstance(name, OpenTail):
                     self._read_tail(name, new)
                 else:
-                    self.quarantined.setdefault(path.name, _reason_for_name(path))
+                    self.quarantined.setdefault(path.name, reason_for_name(path))
             except FileNotFoundError:
                 return False
             except OSError as error:
@@ -130,7 +132,8 @@ class TableScan:
             new.append((key, place))
 
 
-def _reason_for_name(path: Path) -> str:
+def reason_for_name(path: Path) -> str:
+    """Why a file that claims to hold rows is none of the run's."""
     if path.suffix == ".damaged":
         return "damaged when it was sealed; its readable batches are in the segments beside it"
     return "not named as a segment"

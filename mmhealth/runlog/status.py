@@ -60,6 +60,8 @@ class RunStatus:
     rows_hidden: int = 0
     """Trajectory rows hidden by a later attempt."""
     quarantined: list[Quarantined] = field(default_factory=list)
+    unfetched: list[Quarantined] = field(default_factory=list)
+    """Objects that a store did not give just now: the next look tries again."""
     batches_missing: int = 0
     """Gaps in the writers' sequence numbers."""
     cut_off: dict[str, int] = field(default_factory=dict)
@@ -74,6 +76,7 @@ class RunStatus:
         """Whether anything is missing that should be there."""
         return bool(
             self.quarantined
+            or self.unfetched
             or self.batches_missing
             or self.batches_orphaned
             or self.amendments_unmatched
@@ -84,6 +87,7 @@ class RunStatus:
     def describe_losses(self) -> list[str]:
         """Each loss as a sentence, the gravest first."""
         sentences = [f"{item.file}: {item.reason}" for item in self.quarantined]
+        sentences += [f"{item.file}: not fetched: {item.reason}" for item in self.unfetched]
         if missing := self.rows_present - self.rows_read:
             sentences.append(f"{missing} of {self.rows_present} committed rows cannot be read")
         if self.batches_missing:

@@ -33,10 +33,14 @@ def survey(held: Holdings) -> RunStatus:
         for file, reason in sorted(unreadable.items()):
             status.quarantined.append(Quarantined(f"{table}/{file}", reason))
         status.batches_missing += scan.missing(_announced(held, table))
+        for file, reason in sorted(scan.unfetched.items()):
+            status.unfetched.append(Quarantined(f"{table}/{file}", reason))
         for file, size in sorted(scan.cut_off().items()):
             status.cut_off[f"{table}/{file}"] = size
     for file, reason in sorted(held.unusable_writers.items()):
         status.quarantined.append(Quarantined(file, reason))
+    for file, reason in sorted(held.unfetched.items()):
+        status.unfetched.append(Quarantined(file, reason))
     if held.batches["amendments"]:
         status.amendments_unmatched = _unmatched_amendments(held)
     return status

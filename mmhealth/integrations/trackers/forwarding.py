@@ -13,6 +13,7 @@ from mmhealth.health import Policy
 from mmhealth.integrations.trackers.ledger import Ledger, open_ledger
 from mmhealth.integrations.trackers.steps import HealthStep, HealthSteps
 from mmhealth.integrations.trackers.tracker import Target, Tracker, parse_target
+from mmhealth.place import RunUrl
 from mmhealth.runlog import Run
 
 logger = logging.getLogger("mmhealth")
@@ -198,6 +199,8 @@ def _open_steps(
 
 @contextmanager
 def _open_lane(run: Run, target: Target) -> Iterator[_Lane]:
+    if isinstance(run.path, RunUrl):
+        raise TrackerError(f"{run.path}: what was sent is remembered in a run directory: give that")
     with open_ledger(run.path, run.id, target.name) as ledger:
         if ledger.sent is not None and target.gone:
             ledger.forget()

@@ -120,7 +120,7 @@ class _StepwiseRun(Run):
         for key in tail.keys:
             self._attempt = max(self._attempt, key.attempt)
             starts = {a: start for a, start in tail.starts.items() if a <= self._attempt}
-            self._waiting.append(Tail([key], starts, tail.build))
+            self._waiting.append(Tail([key], starts, tail.build, tail.again))
 
     @property
     def has_more(self) -> bool:

@@ -6,7 +6,8 @@
     ├── RunError                 a run directory cannot be read as asked
     │   ├── RunNotFoundError     there is no run at this path
     │   ├── SchemaVersionError   written by a newer mmhealth
-    │   └── ObjectStoreError     an object store refuses, or cannot be reached
+    │   └── ObjectStoreError     an object store cannot be reached, or does not give an object
+    │       └── ObjectStoreRefusedError   it refuses: credentials, bucket; trying again is no use
     ├── RecordError              what was handed to the recorder cannot be stored (strict mode)
     ├── PolicyError              a policy file is wrong; names file and line
     ├── CalibrationError         the runs given cannot support what was asked of a calibration
@@ -42,7 +43,11 @@ class SchemaVersionError(RunError):
 
 
 class ObjectStoreError(RunError):
-    """An object store refuses, or cannot be reached; the message names the URL and the way out."""
+    """An object store cannot be reached; the message names the URL and the way out."""
+
+
+class ObjectStoreRefusedError(ObjectStoreError):
+    """An object store refuses what it is asked, as it would again; the message says why."""
 
 
 class RecordError(MmhealthError):

@@ -34,6 +34,7 @@ from mmhealth.cli.options import (
 )
 from mmhealth.cli.policy_command import policy_app
 from mmhealth.cli.reproduce_command import reproduce
+from mmhealth.cli.upload_command import upload
 from mmhealth.cli.whatif_command import whatif
 from mmhealth.errors import (
     MmhealthError,
@@ -241,6 +242,9 @@ def compact(
     typer.echo(f"{run}: {done.merged} segments became {done.written}")
     for file, reason in sorted(done.left.items()):
         typer.echo(f"left as it is: {file}: {reason}")
+
+
+app.command(rich_help_panel=_DATA)(upload)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from mmhealth.runlog.seal import seal_orphans
 from mmhealth.runlog.status import RunStatus
 from mmhealth.runlog.step import StepRecord
 from mmhealth.runlog.stepdata import StepData
+from mmhealth.runlog.upload import Uploaded, upload_run
 
 __all__ = [
     "Compaction",
@@ -18,9 +19,11 @@ __all__ = [
     "StepData",
     "StepRecord",
     "Tail",
+    "Uploaded",
     "compact",
     "new_attempt",
     "open_run",
     "recording_attempts",
     "seal_orphans",
+    "upload_run",
 ]

@@ -7,12 +7,20 @@ from typing import Any
 from mmhealth.errors import ObjectStoreError
 from mmhealth.place import RunUrl
 
-CONNECT_TIMEOUT_S = 5.0
-READ_TIMEOUT_S = 15.0
-"""Seconds without a byte after which a request is given up (S3)."""
+_CONNECT_TIMEOUT_S = 5.0
+_REQUEST_TIMEOUT_S = 10.0
+"""Seconds without a byte after which a request is given up."""
+_GCS_LIMIT_S = 5.0
 
 _KNOWN = {
-    "s3": ("region", "endpoint_override", "scheme", "anonymous"),
+    "s3": (
+        "region",
+        "endpoint_override",
+        "scheme",
+        "anonymous",
+        "connect_timeout",
+        "request_timeout",
+    ),
     "gs": ("endpoint_override", "scheme", "anonymous"),
     "az": ("account_name", "blob_storage_authority", "blob_storage_scheme"),
 }
@@ -43,6 +51,8 @@ def connect(url: RunUrl) -> tuple[Any, str]:
 def _s3(url: RunUrl, options: dict[str, str], anonymous: bool) -> Any:
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
 
+    connecting = _seconds(url, options, "connect_timeout", _CONNECT_TIMEOUT_S)
+    waiting = _seconds(url, options, "request_timeout", _REQUEST_TIMEOUT_S)
     endpoint = options.get("endpoint_override") or _variable("AWS_ENDPOINT_URL_S3")
     endpoint = endpoint or _variable("AWS_ENDPOINT_URL")
     region = options.get("region") or _variable("AWS_REGION") or _variable("AWS_DEFAULT_REGION")
@@ -53,8 +63,8 @@ def _s3(url: RunUrl, options: dict[str, str], anonymous: bool) -> Any:
         endpoint_override=endpoint,
         scheme=options.get("scheme"),
         anonymous=anonymous,
-        connect_timeout=CONNECT_TIMEOUT_S,
-        request_timeout=READ_TIMEOUT_S,
+        connect_timeout=connecting,
+        request_timeout=waiting,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=1),
         allow_delayed_open=True,
     )
@@ -67,7 +77,7 @@ def _gcs(options: dict[str, str], anonymous: bool) -> Any:
         anonymous=anonymous,
         endpoint_override=options.get("endpoint_override"),
         scheme=options.get("scheme", "https"),
-        retry_time_limit=timedelta(seconds=READ_TIMEOUT_S),
+        retry_time_limit=timedelta(seconds=_GCS_LIMIT_S),
     )
 
 
@@ -91,6 +101,13 @@ def _azure(url: RunUrl, options: dict[str, str]) -> tuple[Any, str]:
         options["dfs_storage_scheme"] = scheme
     store = AzureFileSystem(account, account_key=key, sas_token=token, **options)
     return store, f"{container}/{rest}"
+
+
+def _seconds(url: RunUrl, options: dict[str, str], name: str, default: float) -> float:
+    try:
+        return float(options.get(name, default))
+    except ValueError:
+        raise ObjectStoreError(f"{url}: {name} is not a number of seconds") from None
 
 
 def _variable(name: str) -> str | None:

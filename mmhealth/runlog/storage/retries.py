@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from mmhealth.errors import ObjectStoreError
+from mmhealth.errors import ObjectStoreError, ObjectStoreRefusedError
 
 T = TypeVar("T")
 
@@ -35,9 +35,12 @@ class Retries:
     tries: int = 6
     first_pause: float = 0.1
     longest_pause: float = 5.0
+    most_seconds: float = 20.0
+    """After which there is no further try."""
 
     def call(self, what: str, work: Callable[[], T]) -> T:
-        """Do the work. Raises FileNotFoundError at once, and ObjectStoreError in the end."""
+        """Do the work. Raises FileNotFoundError at once, else ObjectStoreError in the end."""
+        began = time.monotonic()
         for number in range(1, self.tries + 1):
             try:
                 return work()
@@ -45,9 +48,11 @@ class Retries:
                 raise
             except (OSError, pa.ArrowException) as error:
                 text = " ".join(str(error).split())
-                if number == self.tries or any(mark in text for mark in _FOR_GOOD):
-                    times = "" if number == 1 else f" ({number} times)"
-                    raise ObjectStoreError(f"{what}{times}: {text}{_way_out(text)}") from error
+                if any(mark in text for mark in _FOR_GOOD):
+                    raise ObjectStoreRefusedError(f"{what}: {text}{_way_out(text)}") from error
+                if number == self.tries or time.monotonic() - began > self.most_seconds:
+                    times = "1 try" if number == 1 else f"{number} tries"
+                    raise ObjectStoreError(f"{what} in {times}: {text}{_way_out('')}") from error
             time.sleep(self.pause(number))
         raise AssertionError("unreachable")
 
@@ -60,6 +65,6 @@ class Retries:
 def _way_out(text: str) -> str:
     if "NO_SUCH_BUCKET" in text or "bucket does not exist" in text:
         return ". Way out: check the bucket's name, and the endpoint"
-    if any(mark in text for mark in _FOR_GOOD):
+    if text:
         return ". Way out: check the credentials in the environment (docs/object-stores.md)"
     return ". Way out: check that the store can be reached, and try again"

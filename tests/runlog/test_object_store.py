@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from mmhealth import Recorder, open_run
 from mmhealth.cli import app
+from mmhealth.dashboards.watcher import watch_runs
 from mmhealth.errors import ObjectStoreError, ObjectStoreRefusedError, RunNotFoundError
-from mmhealth.health import Monitor
+from mmhealth.health import Monitor, default_policy
 from mmhealth.place import RunUrl, run_place
 from mmhealth.runlog import Run, objectscan
 from mmhealth.runlog.storage import Retries
@@ -191,7 +192,7 @@ def test_no_run_no_bucket_no_credentials(store: Any) -> None:
 def test_commands_take_urls(store: Any, copy_to: Any, run_dir: Path) -> None:
     copy_to(run_dir)
     runner = CliRunner()
-    for command in ("audit", "gate", "compare", "diagnose", "timeline"):
+    for command in ("audit", "gate", "diagnose"):
         here = runner.invoke(app, [command, str(run_dir)])
         there = runner.invoke(app, [command, store.url])
         assert there.exit_code == here.exit_code, there.output
@@ -242,3 +243,21 @@ def test_urls_are_read_however_they_were_written() -> None:
     assert run_place("runs/s3") == Path("runs/s3")
     assert url.name == "run"
     assert url.options == {"region": "x"}
+
+
+def test_the_dashboard_watches_a_url_and_waits_for_one(
+    store: Any, copy_to: Any, run_dir: Path
+) -> None:
+    [watcher] = watch_runs([run_place(store.url)], default_policy(), autostart=False)
+    watcher.poll()
+    assert (watcher.name, watcher.snapshot.state) == ("run", "waiting")
+    copy_to(run_dir)
+    watcher.poll()
+    assert watcher.snapshot.state == "watching"
+    assert watcher.snapshot.view.timeline.height == STEPS
+    store.fault = lambda *_: "503"
+    watcher.poll()
+    assert watcher.snapshot.view.timeline.height == STEPS
+    store.fault = lambda *_: None
+    watcher.poll()
+    assert watcher.snapshot.state == "watching"

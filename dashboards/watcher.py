@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import polars as pl
@@ -18,9 +17,12 @@ from mmhealth.health import Monitor, Policy, Verdict, judge_run
 from mmhealth.health.contribution import StepContribution, step_contribution
 from mmhealth.health.heldout import SampledHorizons, final_horizons, held_out_course
 from mmhealth.health.timeline import SCHEMA
-from mmhealth.runlog import Run, RunPlace, RunStatus
+from mmhealth.place import RunPlace, RunUrl, name_of
+from mmhealth.runlog import Run, RunStatus
 
 _LONGEST_PAUSE_S = 1.2
+_REMOTE_INTERVAL_S = 5.0
+"""Each look at an object store is a request that somebody pays for."""
 """A long run takes long to look at: the watcher leaves the processor to the training meanwhile."""
 
 WatchState = Literal["waiting", "reading", "watching", "unreadable", "stopped"]
@@ -66,7 +68,7 @@ class RunWatcher:
         self.name = name
         self.number = number
         self.policy = policy
-        self.interval = interval
+        self.interval = max(interval, _REMOTE_INTERVAL_S) if isinstance(path, RunUrl) else interval
         view = RunView(name, pl.DataFrame(schema=SCHEMA), number=number)
         self.snapshot = Snapshot(view, "waiting", f"waiting for the run: {path} is not there yet")
         self._lock = threading.Lock()
@@ -145,8 +147,9 @@ class RunWatcher:
 
     def _open(self) -> None:
         """Open the run; again when another was recorded in its place."""
-        identity = (0, 0)
-        if isinstance(self.path, Path):
+        if isinstance(self.path, RunUrl):
+            identity = (0, 0)
+        else:
             try:
                 about = (self.path / "run.json").stat()
             except OSError as error:
@@ -201,7 +204,7 @@ def watch_runs(
     paths: Sequence[RunPlace], policy: Policy, *, interval: float = 0.4, autostart: bool = True
 ) -> list[RunWatcher]:
     """A watcher for each path, named by its directory, that polls every ``interval`` seconds."""
-    names = [_name(path) for path in paths]
+    names = [name_of(path) or str(path) for path in paths]
     watchers = [
         RunWatcher(path, name if names.count(name) == 1 else str(path), number, policy, interval)
         for number, (path, name) in enumerate(zip(paths, names, strict=True))
@@ -209,7 +212,3 @@ def watch_runs(
     for watcher in watchers if autostart else ():
         watcher.start()
     return watchers
-
-
-def _name(path: RunPlace) -> str:
-    return (path.resolve().name if isinstance(path, Path) else path.name) or str(path)

@@ -84,6 +84,7 @@ COMMANDS = {
     "seal": {"RUN"},
     "timeline": {"RUN", "--out"},
     "train": {"--run-dir", "--env", "--preset", "--seed", "--steps", "--pace", "--resume"},
+    "upload": {"RUN", "URL"},
     "watch": {"RUN", "--port", "--policy"},
     "whatif": {"RUN", "--step", "--last", "--json"},
 }  # fmt: skip

@@ -22,7 +22,7 @@ from mmhealth.cli.options import (
     Pace,
     PolicyPath,
     Port,
-    RunFolder,
+    RunDir,
     RunPath,
     RunPaths,
     Seed,
@@ -35,6 +35,7 @@ from mmhealth.cli.options import (
 )
 from mmhealth.cli.policy_command import policy_app
 from mmhealth.cli.reproduce_command import reproduce
+from mmhealth.cli.upload_command import upload
 from mmhealth.cli.whatif_command import whatif
 from mmhealth.errors import (
     MmhealthError,
@@ -217,7 +218,7 @@ app.command(rich_help_panel=_DATA)(calibrate)
 
 
 @app.command(rich_help_panel=_DATA)
-def seal(run: RunFolder) -> None:
+def seal(run: RunDir) -> None:
     """Turn what a killed trainer left open into sealed segments. Safe while a run goes on."""
     from mmhealth.runlog import open_run, seal_orphans
 
@@ -228,7 +229,7 @@ def seal(run: RunFolder) -> None:
 
 @app.command(rich_help_panel=_DATA)
 def compact(
-    run: RunFolder,
+    run: RunDir,
     target_mb: Annotated[
         int, typer.Option(min=1, help="Size from which on a segment is big enough, in megabytes.")
     ] = 256,
@@ -243,6 +244,9 @@ def compact(
     typer.echo(f"{run}: {done.merged} segments became {done.written}")
     for file, reason in sorted(done.left.items()):
         typer.echo(f"left as it is: {file}: {reason}")
+
+
+app.command(rich_help_panel=_DATA)(upload)
 
 
 def main(arguments: list[str] | None = None) -> None:

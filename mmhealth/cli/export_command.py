@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from mmhealth.cli.options import PolicyPath, RunFolder, usage_error
+from mmhealth.cli.options import PolicyPath, RunDir, usage_error
 
 
 def export(
-    run: RunFolder,
+    run: RunDir,
     *,
     to: Annotated[
         list[str] | None,

@@ -63,7 +63,7 @@ RunPaths = Annotated[
     typer.Argument(parser=run_at, metavar="RUN", help="Run directories, or s3://, gs://, az://."),
 ]
 """Locations; typer knows no unions in a list."""
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 PolicyPath = Annotated[
     Path | None, typer.Option("--policy", metavar="F", help="Policy to judge by (TOML).")
 ]

@@ -1,7 +1,6 @@
 """Whether a run is no worse than a baseline run: what `mmhealth gate --baseline` asks."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import polars as pl
@@ -10,6 +9,7 @@ from mmhealth.estimators import difference_interval
 from mmhealth.health import Policy, Rule, Timeline
 from mmhealth.health.demand import interval_of_mean
 from mmhealth.health.solved import is_failing, is_solved
+from mmhealth.place import RunPlace
 from mmhealth.report.audit import RunAudit
 from mmhealth.report.dataloss import describe_data, is_damaged
 from mmhealth.report.samesteps import (
@@ -35,7 +35,7 @@ DATA = "data of the baseline"
 class Against:
     """The baseline of a gate, and how much worse a run may be."""
 
-    path: Path
+    path: RunPlace
     tolerance: float = 0.1
     """Of success: in points of the rate (0.1 is ten of a hundred). Of a metric: a fraction of the
     baseline's mean, or of the rule's threshold where that is larger."""

@@ -11,8 +11,8 @@ from urllib.parse import quote
 from mmhealth._version import __version__
 from mmhealth.health import Rule
 from mmhealth.health.alerts import Severity
+from mmhealth.place import RunPlace, RunUrl
 from mmhealth.report.gate import Gate, RunDecision
-from mmhealth.runlog import RunPlace
 
 Level = Literal["error", "warning", "note"]
 
@@ -73,7 +73,7 @@ def _baseline_rule() -> dict[str, Any]:
     }
 
 
-def _results(run: RunDecision, place: Path) -> list[dict[str, Any]]:
+def _results(run: RunDecision, place: RunPlace) -> list[dict[str, Any]]:
     if run.audit is None:
         return []
     name = run.audit.run.id
@@ -94,9 +94,12 @@ def _results(run: RunDecision, place: Path) -> list[dict[str, Any]]:
 
 
 def _result(
-    rule: str, level: Level, text: str, place: Path, prints: dict[str, str]
+    rule: str, level: Level, text: str, place: RunPlace, prints: dict[str, str]
 ) -> dict[str, Any]:
-    artifact = {"uri": quote((place / "run.json").as_posix()), "uriBaseId": "%SRCROOT%"}
+    if isinstance(place, RunUrl):
+        artifact = {"uri": quote((place / "run.json").as_posix(), safe=":/")}
+    else:
+        artifact = {"uri": quote((place / "run.json").as_posix()), "uriBaseId": "%SRCROOT%"}
     location = {"artifactLocation": artifact, "region": {"startLine": 1}}
     return {
         "ruleId": rule,
@@ -107,7 +110,7 @@ def _result(
     }
 
 
-def _fingerprints(place: Path, subject: str, alert: tuple[object, ...]) -> dict[str, str]:
+def _fingerprints(place: RunPlace, subject: str, alert: tuple[object, ...]) -> dict[str, str]:
     """Of this very alert wherever the run lies, and of its like here in whatever run."""
     return {
         "mmhealthAlert/v1": _digest(*alert),
@@ -127,7 +130,7 @@ def _numbered(results: list[dict[str, Any]], rules: list[str]) -> list[dict[str,
     return results
 
 
-def _invocation(gate: Gate, places: dict[RunPlace, Path]) -> dict[str, Any]:
+def _invocation(gate: Gate, places: dict[RunPlace, RunPlace]) -> dict[str, Any]:
     lacking = [run for run in gate.runs if run.outcome in ("insufficient", "unreadable")]
     return {
         "executionSuccessful": not lacking,
@@ -138,18 +141,18 @@ def _invocation(gate: Gate, places: dict[RunPlace, Path]) -> dict[str, Any]:
     }
 
 
-def _lack(run: RunDecision, places: dict[RunPlace, Path]) -> str:
+def _lack(run: RunDecision, places: dict[RunPlace, RunPlace]) -> str:
     why = run.why
     for path, place in places.items():
-        if isinstance(path, Path) and path.is_absolute():
+        if isinstance(path, RunUrl) or path.is_absolute():
             why = why.replace(str(path), place.as_posix())
     return f"{places[run.path].as_posix()}: {run.outcome}: {why}"
 
 
-def _place(run: RunPlace, base: Path) -> Path:
-    """The run's path relative to the base; its name alone when it lies outside."""
-    if not isinstance(run, Path):
-        return Path(run.name)
+def _place(run: RunPlace, base: Path) -> RunPlace:
+    """The run's path relative to the base; its name alone when it lies outside; a URL as it is."""
+    if isinstance(run, RunUrl):
+        return run
     for absolute in (Path(os.path.normpath(base / run)), (base / run).resolve()):
         for root in (base, base.resolve()):
             if absolute.is_relative_to(root):

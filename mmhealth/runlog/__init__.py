@@ -11,6 +11,7 @@ from mmhealth.runlog.seal import seal_orphans
 from mmhealth.runlog.status import RunStatus
 from mmhealth.runlog.step import StepRecord
 from mmhealth.runlog.stepdata import StepData
+from mmhealth.runlog.upload import Uploaded, upload_run
 
 __all__ = [
     "Compaction",
@@ -23,10 +24,12 @@ __all__ = [
     "StepData",
     "StepRecord",
     "Tail",
+    "Uploaded",
     "compact",
     "new_attempt",
     "open_run",
     "recording_attempts",
     "run_place",
     "seal_orphans",
+    "upload_run",
 ]

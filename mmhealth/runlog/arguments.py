@@ -5,7 +5,8 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from mmhealth.errors import RecordError
+from mmhealth.errors import RecordError, RunNotFoundError
+from mmhealth.place import RunUrl, run_place
 from mmhealth.runlog.layout import to_json
 
 
@@ -39,6 +40,17 @@ def seconds(name: str, value: Any) -> float:
     if not isinstance(value, int | float) or not value > 0:
         raise RecordError(f"{name} {value!r} is not a positive number of seconds")
     return float(value)
+
+
+def object_url(name: str, value: Any) -> RunUrl:
+    """The URL of a run in an object store. Raises RecordError."""
+    try:
+        url = run_place(str(value))
+    except RunNotFoundError as error:
+        raise RecordError(f"{name}: {error}") from None
+    if not isinstance(url, RunUrl):
+        raise RecordError(f"{name} {value!r} is no URL of an object store: s3://, gs:// or az://")
+    return url
 
 
 def encodable(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ LossKind = Literal[
     "event",
     "amendment",
     "forked",
+    "upload",
     "callback",
     "internal",
 ]
@@ -38,11 +39,12 @@ WAYS_OUT: dict[LossKind, str] = {
     "amendment": "see the message; this late value is missing from the run",
     "forked": "open a Recorder of its own in the child process",
     "callback": "mend your function that the message names; nothing of the run is missing",
+    "upload": "it is tried again while recording goes on; `mmhealth upload RUN URL` sends the rest",
     "internal": "please report this; training is not affected",
 }
 """What a user can do about each kind of loss."""
 
-HARMLESS: frozenset[str] = frozenset({"over_budget", "callback", "repeated_step"})
+HARMLESS: frozenset[str] = frozenset({"over_budget", "callback", "repeated_step", "upload"})
 """Kinds that cost no data."""
 
 

@@ -14,7 +14,15 @@ import pyarrow as pa
 
 from mmhealth._version import __version__
 from mmhealth.errors import RecordError
-from mmhealth.runlog.arguments import encodable, one_of, seconds, step_number, whole_number
+from mmhealth.place import RunUrl
+from mmhealth.runlog.arguments import (
+    encodable,
+    object_url,
+    one_of,
+    seconds,
+    step_number,
+    whole_number,
+)
 from mmhealth.runlog.attempt import claim_attempt
 from mmhealth.runlog.columns import to_columns, warm_up
 from mmhealth.runlog.delivery import Delivery
@@ -23,6 +31,8 @@ from mmhealth.runlog.losses import Losses, LossKind
 from mmhealth.runlog.rejoin import Left
 from mmhealth.runlog.seal import seal_orphans
 from mmhealth.runlog.step import StepRecord
+from mmhealth.runlog.storage import ObjectStore
+from mmhealth.runlog.upload import Upload, Uploader
 from mmhealth.runlog.writer import Batch, RunWriter, describe_process, open_run_files
 from mmhealth.schema import (
     AMENDMENTS,
@@ -37,6 +47,7 @@ from mmhealth.schema import (
 )
 
 _CLOSE_TIMEOUT_S = 60.0
+_SEAL_EVERY_S = 60.0
 
 
 class Recorder:
@@ -71,6 +82,10 @@ class Recorder:
         rejoin: where a process that recorded this rank and attempt has died, go on for it, behind
             what it committed, and hide nothing of other ranks. ``attempt`` is required. RecordError
             while it lives; see `RecorderHandle`.
+        upload: URL in an object store (``s3://bucket/path``, ``gs://``, ``az://``) that sealed
+            segments are sent to in the background: a place that `audit`, `gate` and `watch` read.
+        seal_every: seconds after which the next commit seals the open tails, however small; with
+            ``upload`` 60, since open tails stay here: readers of the URL lag by that much.
         strict: raise RecordError instead of counting.
     """
 
@@ -91,6 +106,8 @@ class Recorder:
         segment_bytes: int = 32 << 20,
         compact_segments: int | None = None,
         rejoin: bool = False,
+        upload: str | None = None,
+        seal_every: float | None = None,
         strict: bool = False,
     ) -> None:
         rank = whole_number("rank", rank)
@@ -102,6 +119,11 @@ class Recorder:
         time_budget = seconds("time_budget", time_budget)
         if compact_segments is not None:
             compact_segments = whole_number("compact_segments", compact_segments, least=2)
+        if seal_every is not None:
+            seal_every = seconds("seal_every", seal_every)
+        elif upload is not None:
+            seal_every = _SEAL_EVERY_S
+        url = None if upload is None else object_url("upload", upload)
         one_of("loss_ratio", loss_ratio, LOSS_RATIOS)
         one_of("durability", durability, ("process", "fsync"))
         self.run_dir = Path(run_dir).absolute()
@@ -134,6 +156,7 @@ class Recorder:
             self._lock = claim.lock
             if left is not None:
                 about |= left.carried_on
+            uploader = None if url is None else _uploader(self.run_dir, rank, url, self._losses)
             run_writer = RunWriter(
                 self.run_dir,
                 writer,
@@ -144,10 +167,18 @@ class Recorder:
                 fsync=durability == "fsync",
                 segment_bytes=segment_bytes,
                 compact_segments=compact_segments,
+                seal_every=seal_every,
+                uploader=uploader,
             )
             if left is not None:
                 self._go_on(left, run_writer)
-            run_writer.in_background(lambda: _seal_left(self.run_dir, writer, self._losses))
+
+            def take_over() -> None:
+                _seal_left(self.run_dir, writer, self._losses)
+                if uploader is not None:
+                    uploader.notify()
+
+            run_writer.in_background(take_over)
             self._delivery = Delivery(
                 run_writer,
                 self._losses,
@@ -393,6 +424,12 @@ class Recorder:
 
 def _is_of_update(column: str) -> bool:
     return UPDATES.kind(column) is not None and TRAJECTORIES.kind(column) is None
+
+
+def _uploader(run_dir: Path, rank: int, url: RunUrl, losses: Losses) -> Uploader:
+    """Sends the files of this rank, those of its dead attempts among them."""
+    store = ObjectStore(url)
+    return Uploader(Upload(run_dir, store, lambda writer: writer.rank == rank), losses)
 
 
 def _seal_left(run_dir: Path, writer: Writer, losses: Losses) -> None:

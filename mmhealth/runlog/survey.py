@@ -10,6 +10,7 @@ from mmhealth.runlog.holdings import Holdings
 from mmhealth.runlog.layout import Writer
 from mmhealth.runlog.scan import Key, Quarantined
 from mmhealth.runlog.status import Attempt, IncompleteStep, RunStatus, WriterLoss
+from mmhealth.runlog.store import FolderStore
 
 
 def survey(held: Holdings) -> RunStatus:
@@ -22,6 +23,8 @@ def survey(held: Holdings) -> RunStatus:
     for table in ("trajectories", "updates"):
         pending = [batch for batch in held.batches[table] if (table, batch) not in spoken_for]
         status.rows_pending += sum(held.batches[table].num_rows(batch) for batch in pending)
+        if not isinstance(held.store, FolderStore):
+            pending = _behind_commits(table, pending, spoken_for)
         dead = (held.writers.get(w, {}).get("rejoined", 0) for w in {b.writer for b in pending})
         tolerated = sum(1 + deaths for deaths in dead) + _writes_lost(status)
         status.batches_orphaned += max(0, len(pending) - tolerated)
@@ -45,6 +48,15 @@ def survey(held: Holdings) -> RunStatus:
     if held.batches["amendments"]:
         status.amendments_unmatched = _unmatched_amendments(held)
     return status
+
+
+def _behind_commits(table: str, batches: list[Key], spoken_for: set[tuple[str, Key]]) -> list[Key]:
+    """Of an upload in progress: those whose commits, which are sent last, should be there."""
+    last: dict[Writer, int] = {}
+    for name, key in spoken_for:
+        if name == table:
+            last[key.writer] = max(key.seq, last.get(key.writer, -1))
+    return [key for key in batches if key.seq < last.get(key.writer, -1)]
 
 
 def _announced(held: Holdings, table: str) -> dict[Writer, int]:

@@ -30,7 +30,8 @@ from mmhealth.runlog.losses import Losses
 from mmhealth.runlog.rejoin import Left
 from mmhealth.runlog.segment import seal_tail
 from mmhealth.runlog.tail import TailWriter
-from mmhealth.schema import TABLES
+from mmhealth.runlog.upload import Uploader
+from mmhealth.schema import STEPS, TABLES
 
 _PUBLISH_EVERY_S = 1.0
 
@@ -67,6 +68,8 @@ class RunWriter:
         segment_bytes: int,
         compact_segments: int | None = None,
         left: Left | None = None,
+        seal_every: float | None = None,
+        uploader: Uploader | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._writer = writer
@@ -76,6 +79,9 @@ class RunWriter:
         self._fsync = fsync
         self._segment_bytes = segment_bytes
         self._compact_segments = compact_segments
+        self._seal_every = seal_every
+        self._uploader = uploader
+        self._rotated = time.monotonic()
         self._tails: dict[str, TailWriter] = {}
         self._schemas: dict[str, pa.Schema] = {}
         self._counts = _Counts() if left is None else _counts_of(left)
@@ -85,13 +91,17 @@ class RunWriter:
     def write(self, batches: list[Batch], step: int | None = None) -> None:
         """Append batches in order; ``step`` marks that they commit this step."""
         self._revive_if_removed()
+        force = False
         for batch in batches:
             self._append(batch)
         if step is not None:
             self._counts.steps += 1
             self._counts.last_step = step
+            if self._seal_every and time.monotonic() - self._rotated > self._seal_every:
+                self._rotate_all()
+                force = True
         try:
-            self.publish()
+            self.publish(force=force)
         except OSError as error:
             self._losses.add("write", f"the counts of this writer are out of date: {error}", step)
 
@@ -120,10 +130,13 @@ class RunWriter:
 
     def close(self, timeout: float) -> None:
         """Seal everything and leave the final counts."""
-        for table in list(self._tails):
-            self._rotate(table)
+        self._rotate_all()
         self._sealer.stop(timeout)
-        self.publish(force=True, closed=time.time())
+        closed = time.time()
+        self.publish(force=True, closed=closed)
+        if self._uploader is not None and (left := self._uploader.close(timeout)):
+            self._losses.add("upload", left)
+            self.publish(force=True, closed=closed)
 
     def _append(self, batch: Batch) -> None:
         table = batch.table
@@ -148,6 +161,12 @@ class RunWriter:
         self._counts.rows[table] = self._counts.rows.get(table, 0) + rows.num_rows
         self._counts.last_seq[table] = batch.seq
 
+    def _rotate_all(self) -> None:
+        """Seal all tails; that of the commits last: what they speak of is sealed before them."""
+        self._rotated = time.monotonic()
+        for table in sorted(self._tails, key=lambda name: name == STEPS.name):
+            self._rotate(table)
+
     def _rotate(self, table: str) -> None:
         tail = self._tails.pop(table)
         tail.close()
@@ -168,6 +187,8 @@ class RunWriter:
                         wanted=lambda name: name == self._writer,
                         tables=[table],
                     )
+            if self._uploader is not None:
+                self._uploader.notify()
 
         self._sealer.submit(seal)
 

@@ -5,11 +5,11 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 from mmhealth.errors import MmhealthError, PortInUseError
 from mmhealth.health import Monitor, Policy
 from mmhealth.integrations.trackers.openmetrics import CONTENT_TYPE, render_openmetrics
+from mmhealth.place import RunPlace, name_of
 from mmhealth.runlog import Run
 
 HOST = "127.0.0.1"
@@ -21,7 +21,7 @@ class Scraped:
     The directory may come to be later, and may be replaced by a new run.
     """
 
-    def __init__(self, run_dir: Path, policy: Policy) -> None:
+    def __init__(self, run_dir: RunPlace, policy: Policy) -> None:
         self._run_dir = run_dir
         self._policy = policy
         self._monitor: Monitor | None = None
@@ -35,7 +35,7 @@ class Scraped:
                 name = monitor.run.name
             except (MmhealthError, OSError):
                 self._monitor = monitor = None
-                name = self._run_dir.resolve().name
+                name = name_of(self._run_dir)
             return render_openmetrics(monitor, name, time.time())
 
     def _look(self) -> Monitor:
@@ -53,7 +53,7 @@ class Endpoint:
     this machine can listen on.
     """
 
-    def __init__(self, run_dir: Path, policy: Policy, host: str = HOST, port: int = 0) -> None:
+    def __init__(self, run_dir: RunPlace, policy: Policy, host: str = HOST, port: int = 0) -> None:
         self.scraped = Scraped(run_dir, policy)
         handler = type("Handler", (_Handler,), {"render": staticmethod(self.scraped.render)})
         try:

@@ -51,6 +51,8 @@ def connect(url: RunUrl) -> tuple[Any, str]:
 def _s3(url: RunUrl, options: dict[str, str], anonymous: bool) -> Any:
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
 
+    connecting = _seconds(url, options, "connect_timeout", _CONNECT_TIMEOUT_S)
+    waiting = _seconds(url, options, "request_timeout", _REQUEST_TIMEOUT_S)
     endpoint = options.get("endpoint_override") or _variable("AWS_ENDPOINT_URL_S3")
     endpoint = endpoint or _variable("AWS_ENDPOINT_URL")
     region = options.get("region") or _variable("AWS_REGION") or _variable("AWS_DEFAULT_REGION")
@@ -61,8 +63,8 @@ def _s3(url: RunUrl, options: dict[str, str], anonymous: bool) -> Any:
         endpoint_override=endpoint,
         scheme=options.get("scheme"),
         anonymous=anonymous,
-        connect_timeout=_seconds(url, options, "connect_timeout", _CONNECT_TIMEOUT_S),
-        request_timeout=_seconds(url, options, "request_timeout", _REQUEST_TIMEOUT_S),
+        connect_timeout=connecting,
+        request_timeout=waiting,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=1),
         allow_delayed_open=True,
     )

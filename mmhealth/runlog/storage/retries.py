@@ -35,7 +35,7 @@ class Retries:
     tries: int = 6
     first_pause: float = 0.1
     longest_pause: float = 5.0
-    most_seconds: float = 30.0
+    most_seconds: float = 20.0
     """After which there is no further try."""
 
     def call(self, what: str, work: Callable[[], T]) -> T:

@@ -62,6 +62,15 @@ RunPaths = Annotated[
     list[RunPlace],
     typer.Argument(metavar="RUN", help="Run directories, or s3://, gs://, az://.", parser=run_at),
 ]
+BaselineRun = Annotated[
+    RunPlace | None,
+    typer.Option(
+        "--baseline",
+        metavar="RUN0",
+        help="Fail runs that are worse than this one.",
+        parser=run_at,
+    ),
+]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 PolicyPath = Annotated[
     Path | None, typer.Option("--policy", metavar="F", help="Policy to judge by (TOML).")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mmhealth.cli.options import (
+    BaselineRun,
     GateFormat,
     LastSteps,
     PolicyPath,
@@ -23,10 +24,7 @@ def gate(
     format: Annotated[
         GateFormat, typer.Option("--format", help="What to print.")
     ] = GateFormat.TEXT,
-    baseline: Annotated[
-        Path | None,
-        typer.Option("--baseline", metavar="RUN0", help="Fail runs that are worse than this one."),
-    ] = None,
+    baseline: BaselineRun = None,
     tolerance: Annotated[
         float, typer.Option(min=0, help="With --baseline: how much worse a run may be.")
     ] = 0.1,

@@ -62,7 +62,16 @@ RunPaths = Annotated[
     list[Any],
     typer.Argument(parser=run_at, metavar="RUN", help="Run directories, or s3://, gs://, az://."),
 ]
-"""Locations; typer knows no unions in a list."""
+"""Each a `RunPlace`; typer knows no unions in a list."""
+BaselineRun = Annotated[
+    Any,
+    typer.Option(
+        "--baseline",
+        metavar="RUN0",
+        help="Fail runs that are worse than this one.",
+        parser=run_at,
+    ),
+]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 PolicyPath = Annotated[
     Path | None, typer.Option("--policy", metavar="F", help="Policy to judge by (TOML).")

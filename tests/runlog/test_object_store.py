@@ -197,6 +197,13 @@ def test_commands_take_urls(store: Any, copy_to: Any, run_dir: Path) -> None:
         there = runner.invoke(app, [command, store.url])
         assert there.exit_code == here.exit_code, there.output
         assert there.output.splitlines()[-1] == here.output.splitlines()[-1]
+    held = runner.invoke(app, ["gate", "--baseline", store.url, store.url])
+    here = runner.invoke(app, ["gate", "--baseline", str(run_dir), str(run_dir)])
+    assert held.exit_code == here.exit_code
+    assert (
+        held.output.splitlines()[-1].replace(store.url, str(run_dir))
+        == here.output.splitlines()[-1]
+    )
     assert runner.invoke(app, ["gate", "s3://bucket"]).exit_code == 2
     assert "s3:/" in runner.invoke(app, ["gate", "--format", "json", store.url]).output
 

@@ -19,11 +19,6 @@ from mmhealth.health import build_timeline, windows
 from tests.engines import work
 
 ray = pytest.importorskip("ray")
-pytestmark = [
-    # Ray's own: files and processes that it leaves to the garbage collector, and news of defaults.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:.*accelerator:FutureWarning"),
-]
 
 
 @pytest.fixture(scope="module")

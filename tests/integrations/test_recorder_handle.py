@@ -12,11 +12,6 @@ from mmhealth.health import build_timeline
 from tests.conftest import make_batch
 
 ray = pytest.importorskip("ray")
-pytestmark = [
-    # Ray's own: files and processes that it leaves to the garbage collector, and news of defaults.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:.*accelerator:FutureWarning"),
-]
 RANKS, STEPS = 2, 12
 
 

@@ -4,6 +4,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from waitress.server import create_server
@@ -30,6 +31,7 @@ def serve_fleet(
     port: int = 8050,
     policy: Policy | None = None,
     ready: Callable[[str], None] | None = None,
+    cache: Path | None = None,
 ) -> None:
     """Serve the fleet until interrupted; runs are judged on ``engine``.
 
@@ -38,7 +40,7 @@ def serve_fleet(
     """
     listening = listen(port)
     policy = policy or default_policy()
-    watcher = FleetWatcher(given, policy, engine)
+    watcher = FleetWatcher(given, policy, engine, cache=cache)
     views = RunViews(watcher, policy)
     try:
         watcher.start()

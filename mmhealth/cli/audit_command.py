@@ -10,6 +10,7 @@ from mmhealth.cli.options import (
     EngineName,
     PolicyPath,
     RunPaths,
+    UseCache,
     chosen_engine,
     usage_error,
     write,
@@ -34,6 +35,7 @@ def audit(
     ] = None,
     policy: PolicyPath = None,
     engine: EngineName = "serial",
+    cache: UseCache = True,
 ) -> None:
     """Say what happened in runs, why, and what to do about it.
 
@@ -44,6 +46,7 @@ def audit(
     from mmhealth import report
     from mmhealth.cli.dumps import as_run
     from mmhealth.health import Monitor, load_policy
+    from mmhealth.health.stepcache import step_cache
     from mmhealth.report.html import render_html
     from mmhealth.report.progress import track
 
@@ -55,7 +58,10 @@ def audit(
     found = [as_run(path) for path in runs]
     with chosen_engine(engine) as workers:
         result = report.audit_runs(
-            [Monitor(path, rules, engine=workers) for path in track(found, "reading")]
+            [
+                Monitor(path, rules, engine=workers, cache=step_cache() if cache else None)
+                for path in track(found, "reading")
+            ]
         )
     if html is not None:
         write(html, render_html(result), "--html")

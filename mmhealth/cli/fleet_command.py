@@ -14,6 +14,7 @@ from mmhealth.cli.options import (
     FleetEngineName,
     PolicyPath,
     Port,
+    UseCache,
     chosen_engine,
     dashboards,
     usage_error,
@@ -75,28 +76,31 @@ def fleet(
     ] = None,
     policy: PolicyPath = None,
     engine_name: FleetEngineName = None,
+    cache: UseCache = True,
 ) -> None:
     """Judge many runs and list them, the gravest first (docs/fleet.md)."""
     from mmhealth import fleet as fleets
     from mmhealth.errors import SelectionError
     from mmhealth.health import load_policy
+    from mmhealth.health.stepcache import step_cache
     from mmhealth.report.progress import counting
 
     printed = [name for name, path in (("--html", html), ("--json", json)) if path == STDOUT]
     printed += ["--format"] if format is not None else []
     if len(printed) > 1:
         raise usage_error(f"{' and '.join(printed)} both print to stdout: give one of them a file")
-    rules = load_policy(policy)
+    rules, kept = load_policy(policy), step_cache() if cache else None
     if serve:
         if filter or top or reverse or sort != "verdict" or format or html or pages or json:
             raise usage_error("--serve goes with --port, --workers, --engine and --policy alone")
         with _engine(engine_name, workers, None) as engine:
-            _serve(runs, port, rules, engine)
+            _serve(runs, port, rules, engine, kept)
         return
     paths = fleets.find_runs(runs)
     with _engine(engine_name, workers, len(paths)) as engine:
         with counting("judging") as bar:
-            found = fleets.judge_runs(paths, rules, engine=engine, told=_of(len(paths), bar))
+            told = _of(len(paths), bar)
+            found = fleets.judge_runs(paths, rules, engine=engine, told=told, cache=kept)
         try:
             shown = fleets.select_runs(found.runs, filter or [], sort, reverse=reverse)[:top]
         except SelectionError as error:
@@ -116,11 +120,13 @@ def fleet(
         raise typer.Exit(3)
 
 
-def _serve(runs: list[str], port: int, rules: "Policy", engine: "Engine") -> None:
+def _serve(
+    runs: list[str], port: int, rules: "Policy", engine: "Engine", cache: Path | None
+) -> None:
     def ready(url: str) -> None:
         typer.echo(f"watching at {url} (Ctrl-C ends)")
 
-    dashboards().serve_fleet(runs, engine=engine, port=port, policy=rules, ready=ready)
+    dashboards().serve_fleet(runs, engine=engine, port=port, policy=rules, ready=ready, cache=cache)
 
 
 def _write(

@@ -88,6 +88,10 @@ FleetEngineName = Annotated[str | None, _ENGINE]
 LastSteps = Annotated[
     int, typer.Option("--last", metavar="K", min=1, help="Last steps whose means are compared.")
 ]
+UseCache = Annotated[
+    bool,
+    typer.Option("--cache/--no-cache", help="Measure only steps that were not measured before."),
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")]
 Seed = Annotated[int, typer.Option(min=0, help="Draws environment, policy and rollouts.")]
 Steps = Annotated[int, typer.Option(min=1, help="Steps to train.")]

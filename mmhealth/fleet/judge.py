@@ -36,6 +36,7 @@ def judge_fleet(
     *,
     engine: Engine | None = None,
     told: Progress | None = None,
+    cache: Path | None = None,
 ) -> Fleet:
     """Judge the runs that are meant (`find_runs`), in the order of their paths.
 
@@ -44,7 +45,7 @@ def judge_fleet(
     and EngineError.
     """
     paths = find_runs(given)
-    return judge_runs(paths, policy, engine=engine, told=told)
+    return judge_runs(paths, policy, engine=engine, told=told, cache=cache)
 
 
 def judge_runs(
@@ -53,20 +54,24 @@ def judge_runs(
     *,
     engine: Engine | None = None,
     told: Progress | None = None,
+    cache: Path | None = None,
 ) -> Fleet:
     """The same for run directories."""
     rules = policy or default_policy()
     if rules.reference is not None:
         open_run(rules.reference)
-    judge = partial(judge_one, policy=rules)
+    judge = partial(judge_one, policy=rules, cache=cache)
     runs = list((engine or SerialEngine()).map(judge, paths, told))
     return Fleet(rules, tuple(with_labels(runs)))
 
 
-def judge_one(path: Path, policy: Policy) -> RunSummary:
-    """What a worker does: read and judge one run, and forget all but its summary."""
+def judge_one(path: Path, policy: Policy, cache: Path | None = None) -> RunSummary:
+    """What a worker does: read and judge one run, and forget all but its summary.
+
+    ``cache`` is a folder of steps that were measured before; see `mmhealth.health.Monitor`.
+    """
     try:
-        return summarise_run(Monitor(path, policy))
+        return summarise_run(Monitor(path, policy, cache=cache))
     except (MmhealthError, OSError) as error:
         return unreadable(path, error)
 

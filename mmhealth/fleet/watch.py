@@ -59,6 +59,7 @@ class FleetWatcher:
         policy: rules to judge by.
         engine: where runs are judged; ended by whoever began it.
         pause: least seconds between two looks.
+        cache: folder of steps that were measured before; see `mmhealth.health.Monitor`.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class FleetWatcher:
         engine: Engine,
         *,
         pause: float = LEAST_PAUSE_S,
+        cache: Path | None = None,
     ) -> None:
         self.given = list(given)
         self.policy = policy
         self.snapshot = FleetSnapshot()
         self._engine = engine
         self._pause = pause
+        self._cache = cache
         self._rows: dict[Path, Row] = {}
         self._seen: dict[Path, Fingerprint] = {}
         self._numbers = 0
@@ -112,7 +115,9 @@ class FleetWatcher:
         prints = {path: fingerprint(path) + beside for path in paths}
         due = [path for path in paths if self._is_due(path, prints[path], now)]
         self._publish(len(due), message)
-        judged = self._engine.map(partial(judge_one, policy=self.policy), self._until_stopped(due))
+        judged = self._engine.map(
+            partial(judge_one, policy=self.policy, cache=self._cache), self._until_stopped(due)
+        )
         for count, (path, summary) in enumerate(zip(due, judged, strict=False), 1):
             self._seen[path] = prints[path]
             self._put(path, summary)

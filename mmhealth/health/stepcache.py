@@ -21,7 +21,10 @@ from mmhealth.estimators import PopulationInterval
 from mmhealth.health.metrics import StepMetrics
 from mmhealth.runlog.pieces import Piece
 from mmhealth.runlog.source import StepSource
+from mmhealth.usercache import user_cache
 
+WORTH_S = 0.5
+"""Seconds of work from which on what was measured is kept."""
 _FLOORS = ("estimators", "health", "runlog")
 _SCHEMA = pa.schema([("key", pa.string()), ("metrics", pa.string())])
 
@@ -59,9 +62,10 @@ class StepCache:
         if key is not None:
             self._new[key] = _to_json(metrics)
 
-    def save(self) -> None:
-        """Write what is new beside what is there; what other code measured goes."""
-        if not self._new:
+    def save(self, took: float) -> None:
+        """Write what is new beside what is there, if to measure it took as many seconds as are
+        worth it; what other code measured goes."""
+        if not self._new or took < WORTH_S:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -79,6 +83,11 @@ class StepCache:
             return
         self._known |= self._new
         self._new = {}
+
+
+def step_cache() -> Path:
+    """Where commands keep steps: a folder in the user's cache."""
+    return user_cache() / "steps"
 
 
 @cache

@@ -1,5 +1,6 @@
 """The timeline: one row a step, computed the same way for a finished run and for a growing one."""
 
+import time
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection
 from pathlib import Path
@@ -162,6 +163,7 @@ class Timeline:
         tail = self.run.tail()
         measure = Measure(self.run.loss_ratio, self.demanded, self.metrics, columns)
         changed = []
+        begun = time.monotonic()
         try:
             for place, metrics in measure.steps(tail, self.engine, self._cache):
                 changed.append(key := LivedStep(place.attempt, place.step))
@@ -172,7 +174,7 @@ class Timeline:
             tail.again.update(tail.keys)
             raise
         if self._cache is not None:
-            self._cache.save()
+            self._cache.save(time.monotonic() - begun)
         changed = self._fix_basis(changed)
         if tail.starts != self.starts:
             new = [a for a, start in tail.starts.items() if self.starts.get(a) != start]

@@ -8,10 +8,15 @@ import pytest
 
 from mmhealth import Recorder, open_run
 from mmhealth.engines import Progress, SerialEngine
-from mmhealth.health import Monitor
+from mmhealth.health import Monitor, stepcache
 from mmhealth.health.policy import parse_policy
 from mmhealth.health.timeline import Timeline
 from mmhealth.runlog import compact
+
+
+@pytest.fixture(autouse=True)
+def worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stepcache, "WORTH_S", 0.0)
 
 
 class Counting(SerialEngine):
@@ -57,6 +62,15 @@ def test_a_run_that_grew_is_measured_where_it_is_new(tmp_path: Path, batch: Any)
     assert measured(path, cache) == 6
     record(path, batch, range(33, 34))
     assert measured(path, cache) == 1
+
+
+def test_what_took_no_time_is_not_kept(
+    tmp_path: Path, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stepcache, "WORTH_S", 1e9)
+    record(tmp_path / "run", batch, range(3))
+    assert measured(tmp_path / "run", tmp_path / "cache") == 3
+    assert not (tmp_path / "cache").exists()
 
 
 def test_rows_in_an_open_tail_are_not_kept(tmp_path: Path, batch: Any) -> None:

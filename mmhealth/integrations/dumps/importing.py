@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from mmhealth.integrations.dumps.places import readable
 from mmhealth.integrations.dumps.problems import Problems
 from mmhealth.integrations.dumps.registry import Dump, find_dump
 from mmhealth.integrations.dumps.writing import Progress, StepWriter
+from mmhealth.usercache import user_cache
 
 POLL_S = 2.0
 SETTLE_S = 10.0
@@ -129,15 +129,9 @@ def locate(path: Path, format: str | None = None) -> Dump:
 
 def cache_dir(dump: Dump) -> Path:
     """The run directory of a dump in the user's cache."""
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        cache = Path(base)
-    elif sys.platform == "darwin":
-        cache = Path.home() / "Library" / "Caches"
-    else:
-        cache = Path.home() / ".cache"
     place = f"{dump.format.name}:{dump.root.resolve()}"
     digest = hashlib.sha256(place.encode()).hexdigest()[:12]
-    return cache / "mmhealth" / "imports" / f"{dump.root.resolve().name}-{digest}"
+    return user_cache() / "imports" / f"{dump.root.resolve().name}-{digest}"
 
 
 @contextmanager

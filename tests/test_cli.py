@@ -53,9 +53,10 @@ def process(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+CACHE = ("--cache", "--no-cache")
 COMMANDS = {
     "calibrate": {"RUN", "--target-false-alarms", "--solved-at", "--out", "--policy", "--engine"},
-    "audit": {"RUN", "--html", "--json", "--format", "--policy", "--engine"},
+    "audit": {"RUN", "--html", "--json", "--format", "--policy", "--engine", *CACHE},
     "blame": {"RUN", "--step", "--last", "--by", "--basis", "--json"},
     "diagnose": {"RUN", "--json"},
     "demo": {
@@ -67,7 +68,7 @@ COMMANDS = {
     "export": {"RUN", "--to", "--serve", "--follow", "--poll", "--policy"},
     "fleet": {
         "GLOB|RUN", "--sort", "--reverse", "--filter", "--top", "--html", "--pages", "--json",
-        "--format", "--serve", "--port", "--workers", "--policy", "--engine",
+        "--format", "--serve", "--port", "--workers", "--policy", "--engine", *CACHE,
     },
     "gate": {"RUN", "--policy", "--format", "--baseline", "--tolerance", "--last"},
     "guard": {

@@ -121,7 +121,9 @@ class SampledHorizons:
         steps = list(timeline.select("attempt", "step", "n").iter_rows())
         new = [key for key in steps if key not in self._found]
         if len(new) > _FEW_STEPS:
-            self._found |= {key: [] for key in new} | _by_step(self._run.trajectories, set(new))
+            self._found |= {key: [] for key in new} | _by_step(
+                self._run.rows("trajectories", ("step", "horizon")), set(new)
+            )
         else:
             for key in new:
                 data = self._run.step_data(key[1])

@@ -168,6 +168,13 @@ class Run:
         """Whether no later attempt hides this step."""
         return self._held.commits.is_visible(attempt, step)
 
+    def rows(self, table: str, columns: Collection[str]) -> pl.DataFrame:
+        """Rows of a table in which only these columns are read, those that are there.
+
+        With ``rank`` and ``attempt``; of trajectories without the values that came late.
+        """
+        return self._held.committed_frame(table, self._held.commits.visible(), columns)
+
     @cached_property
     def trajectories(self) -> pl.DataFrame:
         """Sampled and injected trajectories, late values filled in."""

@@ -12,6 +12,7 @@ from mmhealth.errors import MmhealthError
 from mmhealth.fleet.find import find_runs
 from mmhealth.fleet.summary import VERDICTS, RunSummary, RunVerdict, summarise_run, unreadable
 from mmhealth.health import Monitor, Policy, default_policy
+from mmhealth.place import RunPlace, run_place
 from mmhealth.report.audit import label_runs
 from mmhealth.runlog import open_run
 
@@ -49,14 +50,14 @@ def judge_fleet(
 
 
 def judge_runs(
-    paths: Iterable[Path],
+    paths: Iterable[RunPlace],
     policy: Policy | None = None,
     *,
     engine: Engine | None = None,
     told: Progress | None = None,
     cache: Path | None = None,
 ) -> Fleet:
-    """The same for run directories."""
+    """The same for runs that are found."""
     rules = policy or default_policy()
     if rules.reference is not None:
         open_run(rules.reference)
@@ -65,7 +66,7 @@ def judge_runs(
     return Fleet(rules, tuple(with_labels(runs)))
 
 
-def judge_one(path: Path, policy: Policy, cache: Path | None = None) -> RunSummary:
+def judge_one(path: RunPlace, policy: Policy, cache: Path | None = None) -> RunSummary:
     """What a worker does: read and judge one run, and forget all but its summary.
 
     ``cache`` is a folder of steps that were measured before; see `mmhealth.health.Monitor`.
@@ -78,5 +79,5 @@ def judge_one(path: Path, policy: Policy, cache: Path | None = None) -> RunSumma
 
 def with_labels(runs: list[RunSummary]) -> list[RunSummary]:
     """The runs, labelled by their names, or by paths where several have the same."""
-    labels = label_runs([(run.name, Path(run.path)) for run in runs])
+    labels = label_runs([(run.name, run_place(run.path)) for run in runs])
     return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]

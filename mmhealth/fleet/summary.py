@@ -10,6 +10,7 @@ from mmhealth.health import Alert, Monitor, judge_run
 from mmhealth.health.alerts import AlertState, Severity
 from mmhealth.health.forecast import Forecast, forecast_run
 from mmhealth.health.verdict import VerdictName
+from mmhealth.place import RunPlace
 from mmhealth.report.compare import settings
 from mmhealth.report.heldout import HeldOut, held_out
 from mmhealth.runlog import Run, recording_attempts
@@ -121,7 +122,7 @@ def summarise_run(monitor: Monitor, *, now: float | None = None) -> RunSummary:
     )
 
 
-def unreadable(path: Path, error: Exception) -> RunSummary:
+def unreadable(path: RunPlace, error: Exception) -> RunSummary:
     """The row of a run that cannot be read."""
     return RunSummary(
         path=str(path),

@@ -13,6 +13,7 @@ from mmhealth.fleet.find import find_runs
 from mmhealth.fleet.judge import judge_one
 from mmhealth.fleet.summary import SILENT_S, RunSummary
 from mmhealth.health import Policy
+from mmhealth.place import RunPlace, run_place
 from mmhealth.runlog.fingerprint import Fingerprint, fingerprint
 
 LEAST_PAUSE_S = 2.0
@@ -77,8 +78,8 @@ class FleetWatcher:
         self._engine = engine
         self._pause = pause
         self._cache = cache
-        self._rows: dict[Path, Row] = {}
-        self._seen: dict[Path, Fingerprint] = {}
+        self._rows: dict[RunPlace, Row] = {}
+        self._seen: dict[RunPlace, Fingerprint] = {}
         self._numbers = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -94,11 +95,11 @@ class FleetWatcher:
         if self._thread is not None:
             self._thread.join(10)
 
-    def path(self, number: int) -> Path | None:
+    def path(self, number: int) -> RunPlace | None:
         """The run with this number; None where there is none."""
-        return next(
-            (Path(row.summary.path) for row in self.snapshot.rows if row.number == number), None
-        )
+        found = (row.summary.path for row in self.snapshot.rows if row.number == number)
+        path = next(found, None)
+        return None if path is None else run_place(path)
 
     def look(self) -> None:
         """Judge what is new; publish each run as soon as it is judged."""
@@ -123,14 +124,14 @@ class FleetWatcher:
             self._put(path, summary)
             self._publish(len(due) - count, message)
 
-    def _is_due(self, path: Path, found: Fingerprint, now: float) -> bool:
+    def _is_due(self, path: RunPlace, found: Fingerprint, now: float) -> bool:
         row = self._rows.get(path)
         if row is None or self._seen.get(path) != found:
             return True
         last, state = row.summary.last_commit, row.summary.state
         return state == "recording" and last is not None and now - last > SILENT_S
 
-    def _put(self, path: Path, summary: RunSummary) -> None:
+    def _put(self, path: RunPlace, summary: RunSummary) -> None:
         old = self._rows.get(path)
         if old is not None and old.summary == summary:
             return
@@ -145,7 +146,7 @@ class FleetWatcher:
         if (rows, due, message) != (old.rows, old.due, old.message):
             self.snapshot = FleetSnapshot(rows, old.revision + 1, due, message)
 
-    def _until_stopped(self, paths: list[Path]) -> Iterator[Path]:
+    def _until_stopped(self, paths: list[RunPlace]) -> Iterator[RunPlace]:
         for path in paths:
             if self._stop.is_set():
                 return

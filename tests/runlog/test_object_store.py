@@ -14,6 +14,7 @@ from mmhealth import Recorder, open_run
 from mmhealth.cli import app
 from mmhealth.dashboards.watcher import watch_runs
 from mmhealth.errors import ObjectStoreError, ObjectStoreRefusedError, RunNotFoundError
+from mmhealth.fleet import find_runs, judge_fleet
 from mmhealth.health import Monitor, default_policy
 from mmhealth.place import RunUrl, run_place
 from mmhealth.runlog import Run, remote
@@ -206,6 +207,20 @@ def test_commands_take_urls(store: Any, copy_to: Any, run_dir: Path) -> None:
     )
     assert runner.invoke(app, ["gate", "s3://bucket"]).exit_code == 2
     assert "s3:/" in runner.invoke(app, ["gate", "--format", "json", store.url]).output
+
+
+def test_a_fleet_is_found_by_patterns_of_urls(store: Any, copy_to: Any, run_dir: Path) -> None:
+    copy_to(run_dir)
+    base, _, query = store.url.partition("?")
+    above, home = base.rsplit("/", 1)[0], base.rsplit("/", 2)[0]
+    for pattern in (base, f"{above}/*", f"{above}/[q-s]un", f"{above}/**", f"{home}/*/run"):
+        [found] = [f for f in find_runs([f"{pattern}?{query}"]) if str(f) == store.url]
+        assert str(found) == store.url, pattern
+    [run] = judge_fleet([f"{above}/*?{query}"]).runs
+    [here] = judge_fleet([run_dir]).runs
+    assert (run.path, run.verdict, run.worst) == (store.url, here.verdict, here.worst)
+    with pytest.raises(RunNotFoundError, match="no run directory matches"):
+        find_runs([f"{above}/x*?{query}"])
 
 
 @pytest.mark.parametrize(

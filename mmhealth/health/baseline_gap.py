@@ -20,6 +20,8 @@ def baseline_gap(data: StepData, last: pl.DataFrame) -> Measured:
 
     ``last``: each trajectory as it entered its last update.
     """
+    if data.commits_missing:
+        raise Missing("the commit of the step, which says kl_coef, cannot be read")
     if data.scalars.get("kl_coef"):
         raise Missing("kl_coef is not 0: grad_norm may hold the gradient of a KL term")
     rows = Rows(with_role(last, UPDATE_ROLES), "update")

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -94,9 +96,12 @@ def step_cache() -> Path:
 def code_stamp() -> str:
     """Changes with the code that measures."""
     root = Path(mmhealth.__file__).parent
-    files = sorted(file for floor in _FLOORS for file in (root / floor).rglob("*.py"))
-    about = [(str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return hashlib.blake2b(repr(about).encode(), digest_size=6).hexdigest()
+    files = [root / "schema.py"]
+    files += sorted(file for floor in _FLOORS for file in (root / floor).rglob("*.py"))
+    digest = hashlib.blake2b(f"{np.__version__} {pl.__version__}".encode(), digest_size=6)
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _read(folder: Path, stamp: str) -> Iterable[tuple[str, str]]:

@@ -41,7 +41,8 @@ class Measure:
             found = known.pop(key)
             if found is None:
                 found = next(measured)
-                cache.put(names[key], found)
+                if found.values["complete"]:
+                    cache.put(names[key], found)
             yield key, found
 
     def _measured(self, tail: Tail, engine: Engine | None) -> Iterator[StepMetrics]:

@@ -148,7 +148,7 @@ class Holdings:
             try:
                 self._take_in(table, key)
             except ObjectStoreError as error:
-                self._waiting[table] = waiting[number:]
+                self._waiting.setdefault(table, []).extend(waiting[number:])
                 self.unfetched[table] = str(error)
                 break
         return new

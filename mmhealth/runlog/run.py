@@ -171,9 +171,10 @@ class Run:
     def rows(self, table: str, columns: Collection[str]) -> pl.DataFrame:
         """Rows of a table in which only these columns are read, those that are there.
 
-        With ``rank`` and ``attempt``; of trajectories without the values that came late.
+        With ``step``, ``rank`` and ``attempt``; of trajectories without the values that came late.
         """
-        return self._held.committed_frame(table, self._held.commits.visible(), columns)
+        wanted = {"step", *columns}
+        return self._held.committed_frame(table, self._held.commits.visible(), wanted)
 
     @cached_property
     def trajectories(self) -> pl.DataFrame:

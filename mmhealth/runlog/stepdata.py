@@ -39,6 +39,9 @@ class StepData:
     """Token log-ratio histograms, merged over ranks."""
     committed: float | None
     """When the last rank committed, seconds since 1970."""
+    commits_missing: int = 0
+    """Ranks that committed, and whose scalars and histograms cannot be read: those of the step are
+    then not known."""
 
 
 def build_step(
@@ -65,19 +68,21 @@ def build_step(
     nominal = [commit.nominal_batch for commit in ordered]
     times = [commit.time for commit in ordered if commit.time is not None]
     logged = [rows for rows in (rows_of("steps", commit) for commit in ordered) if rows is not None]
+    unread = len(ordered) - len(logged)
     return StepData(
         step=key.step,
         attempt=key.attempt,
-        complete=len(ordered) >= ranks_expected and not missing,
+        complete=len(ordered) >= ranks_expected and not missing and not unread,
         ranks_expected=ranks_expected,
         ranks=tuple(sorted(commits)),
         nominal_batch=next((value for value in nominal if value is not None), None),
         rows_missing=missing,
         trajectories=amend(frames["trajectories"], amendments),
         updates=frames["updates"],
-        scalars=_scalars(logged[0], key.step) if logged else {},
-        histograms=_merge(logged, key.step),
+        scalars={} if unread else _scalars(logged[0], key.step),
+        histograms={} if unread else _merge(logged, key.step),
         committed=max(times, default=None),
+        commits_missing=unread,
     )
 
 

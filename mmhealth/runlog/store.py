@@ -1,5 +1,6 @@
 """What readers need of the place where a run lies, and the folder that it mostly is."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -106,8 +107,8 @@ class FolderStore:
                 place, metadata=_footer(place), page_checksum_verification=True, pre_buffer=False
             ) as file:
                 yield file
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, "is gone", place) from error
         except (pa.ArrowException, OSError) as error:
             raise DamagedSegmentError(f"cannot be decoded: {error}") from error
 

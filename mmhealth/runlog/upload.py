@@ -67,19 +67,22 @@ class Upload:
     def send(self) -> Uploaded:
         """Send what is lacking. Raises ObjectStoreError and OSError; then the next call goes on.
 
-        A step's rows go before the commit that speaks of them, and a bigger segment before the
-        small ones that it replaces are removed: readers may be at work.
+        A step's rows go before the commit that speaks of them, what a writer says of itself after
+        both, as it was before, and a bigger segment before the small ones that it replaces are
+        removed: readers may be at work.
         """
         if self._there is None:
             self.store.look()
             self._send_run_file()
             self._there = {file: info.size for file, info in self.store.infos.items()}
         done = Uploaded()
-        for table in (*(name for name in TABLES if name != STEPS.name), STEPS.name):
-            for name in self._sealed(table):
-                self._send_segment(name, self._there, done)
-        for writer in filter(self.wanted, list_writers(self.run_dir)):
-            self._send_writer(writer)
+        writers = [(w, self._about(w)) for w in list_writers(self.run_dir) if self.wanted(w)]
+        commits = self._sealed(STEPS.name)
+        rows = (name for table in TABLES if table != STEPS.name for name in self._sealed(table))
+        for name in (*rows, *commits):
+            self._send_segment(name, self._there, done)
+        for writer, content in writers:
+            self._send_writer(writer, content)
         for table in TABLES:
             for file in self._replaced(table, self._there):
                 self.store.delete(file)
@@ -124,9 +127,11 @@ class Upload:
         done.sent += 1
         done.sent_bytes += size
 
-    def _send_writer(self, writer: Writer) -> None:
+    def _about(self, writer: Writer) -> bytes:
+        return writer_path(self.run_dir, writer).read_bytes()
+
+    def _send_writer(self, writer: Writer, content: bytes) -> None:
         path = writer_path(self.run_dir, writer)
-        content = path.read_bytes()
         if self._sent_writers.get(writer) != content:
             self.store.write(f"{WRITERS}/{path.name}", lambda stream: int(stream.write(content)))
             self._sent_writers[writer] = content
@@ -180,8 +185,8 @@ class Uploader:
     def close(self, timeout: float) -> str | None:
         """Send the rest, for at most ``timeout`` seconds; what is left, in words."""
         self._deadline = time.monotonic() + timeout
+        self._news.set()  # first: a thread that sees the end must see that there is more to send
         self._closing.set()
-        self._news.set()
         self._thread.join(timeout)
         if not self._news.is_set() and not self._thread.is_alive():
             return None

@@ -125,3 +125,16 @@ def test_a_cache_that_is_of_no_use_does_no_harm(tmp_path: Path, batch: Any, harm
     else:
         file.write_bytes(b"" if harm == "empty" else file.read_bytes()[:-20] + bytes(20))
     assert measured(path, cache) == 4
+
+
+def test_a_step_with_rows_that_could_not_be_read_is_not_kept(tmp_path: Path, batch: Any) -> None:
+    path, cache = tmp_path / "run", tmp_path / "cache"
+    record(path, batch, range(3))
+    timeline = Timeline(run := open_run(path), cache=cache)
+    [file] = (path / "updates").glob("*.parquet")
+    content = file.read_bytes()
+    file.write_bytes(bytes(len(content)))
+    timeline.update()
+    assert run.status().quarantined
+    file.write_bytes(content)
+    assert measured(path, cache) == 3

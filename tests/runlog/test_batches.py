@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from mmhealth import Recorder, open_run
-from mmhealth.runlog import batches, segment
+from mmhealth.runlog import batches, compact, segment
 
 STEPS, ROWS = 60, 500
 
@@ -88,3 +88,34 @@ def test_a_segment_lost_after_it_was_found_is_named_and_its_steps_are_incomplete
     assert quarantined.file == f"updates/{victim.name}"
     assert reason in quarantined.reason
     assert set(run.updates["step"]) == set(range(STEPS)) - incomplete
+
+
+def test_a_commit_that_cannot_be_read_any_more_leaves_nothing_of_its_step_known(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run"
+    with Recorder(path) as rec:
+        rec.log_step(0, {"reward": np.ones(8)}, {"kl_coef": 0.1}, log_ratios=np.ones(8))
+    run = open_run(path)
+    tail = run.tail()
+    [file] = (path / "steps").glob("*.parquet")
+    damaged(file)
+    [data] = tail.steps
+    assert (data.complete, data.commits_missing) == (False, 1)
+    assert (data.scalars, data.histograms) == ({}, {})
+
+
+def test_segments_merged_between_look_and_read_are_no_loss(tmp_path: Path) -> None:
+    run = open_run(path := write(tmp_path / "run"))
+    compact(path)
+    assert all(data.complete for data in run.tail())
+    assert not run.status().data_lost
+
+
+def test_columns_that_some_steps_lack_are_null_there(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run") as rec:
+        rec.log_step(0, {"reward": np.ones(3), "horizon": [1, 2, 3]})
+        rec.log_step(1, {"reward": np.ones(2)})
+    found = open_run(tmp_path / "run").rows("trajectories", ["horizon"])
+    assert found["horizon"].to_list() == [1, 2, 3, None, None]
+    assert found["step"].to_list() == [0, 0, 0, 1, 1]

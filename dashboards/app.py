@@ -9,7 +9,7 @@ from mmhealth.dashboards.callbacks import register_callbacks
 from mmhealth.dashboards.layout import build_layout
 from mmhealth.dashboards.watcher import RunWatcher, watch_runs
 from mmhealth.health import Policy, default_policy
-from mmhealth.runlog import RunPlace
+from mmhealth.place import RunPlace
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">

@@ -11,7 +11,7 @@ from mmhealth.dashboards.app import build_app
 from mmhealth.dashboards.watcher import watch_runs
 from mmhealth.errors import PortInUseError
 from mmhealth.health import Policy, default_policy
-from mmhealth.runlog import RunPlace
+from mmhealth.place import RunPlace
 
 HOST = "127.0.0.1"
 

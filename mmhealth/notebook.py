@@ -7,7 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mmhealth.runlog import Run, RunUrl, run_place
+from mmhealth.place import RunUrl, run_place
+from mmhealth.runlog import Run
 
 if TYPE_CHECKING:
     from mmhealth.health import Monitor, Policy

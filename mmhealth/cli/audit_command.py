@@ -8,7 +8,9 @@ import typer
 from mmhealth.cli.options import (
     AuditFormat,
     EngineName,
+    JsonPath,
     PolicyPath,
+    PrintedFormat,
     RunPaths,
     UseCache,
     chosen_engine,
@@ -25,14 +27,8 @@ def audit(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="F", help="Write a page that needs no network.")
     ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="F|-", help="Write JSON; - prints it instead of the text."),
-    ] = None,
-    format: Annotated[
-        AuditFormat | None,
-        typer.Option("--format", help="What to print. Default: text.", show_default=False),
-    ] = None,
+    json: JsonPath = None,
+    format: PrintedFormat = None,
     policy: PolicyPath = None,
     engine: EngineName = "serial",
     cache: UseCache = True,

@@ -19,8 +19,8 @@ from mmhealth.integrations.dumps import (
     follow_dump,
     import_dump,
 )
+from mmhealth.place import RunPlace
 from mmhealth.report.progress import reading
-from mmhealth.runlog import RunPlace
 
 _SHOWN = 10
 

@@ -12,8 +12,10 @@ import typer
 from mmhealth.cli.options import (
     AuditFormat,
     FleetEngineName,
+    JsonPath,
     PolicyPath,
     Port,
+    PrintedFormat,
     UseCache,
     chosen_engine,
     dashboards,
@@ -59,14 +61,8 @@ def fleet(
         Path | None,
         typer.Option("--pages", metavar="DIR", help="Write the audit of each run shown, too."),
     ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="F|-", help="Write JSON; - prints it instead of the text."),
-    ] = None,
-    format: Annotated[
-        AuditFormat | None,
-        typer.Option("--format", help="What to print. Default: text.", show_default=False),
-    ] = None,
+    json: JsonPath = None,
+    format: PrintedFormat = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="Show all of them live in the browser instead.")
     ] = False,

@@ -88,6 +88,14 @@ FleetEngineName = Annotated[str | None, _ENGINE]
 LastSteps = Annotated[
     int, typer.Option("--last", metavar="K", min=1, help="Last steps whose means are compared.")
 ]
+JsonPath = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="F|-", help="Write JSON; - prints it instead of the text."),
+]
+PrintedFormat = Annotated[
+    AuditFormat | None,
+    typer.Option("--format", help="What to print. Default: text.", show_default=False),
+]
 UseCache = Annotated[
     bool,
     typer.Option("--cache/--no-cache", help="Measure only steps that were not measured before."),

@@ -44,10 +44,6 @@ class FleetSnapshot:
     message: str = ""
     """What is wrong, in words; empty while all is well."""
 
-    def changed_since(self, revision: int) -> Iterator[Row]:
-        """Rows that are new or newer."""
-        return (row for row in self.rows if row.revision > revision)
-
 
 class FleetWatcher:
     """Keeps the summaries of all runs that are meant, as a thread of its own looks at their files.

@@ -10,7 +10,8 @@ from mmhealth.health.alerts import Alert
 from mmhealth.health.policy import Policy, default_policy
 from mmhealth.health.rule_engine import RuleEngine
 from mmhealth.health.timeline import LivedStep, Timeline
-from mmhealth.runlog import Recorder, Run, RunUrl, open_run
+from mmhealth.place import RunUrl
+from mmhealth.runlog import Recorder, Run, open_run
 
 
 class Monitor:

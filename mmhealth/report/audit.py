@@ -10,11 +10,12 @@ from mmhealth.health.alerts import RuleState
 from mmhealth.health.diagnosis import Diagnosis, diagnose
 from mmhealth.health.forecast import Forecast, forecast_run
 from mmhealth.health.verdict import VerdictName
+from mmhealth.place import RunPlace
 from mmhealth.report.evidence import StepEvidence, gather_evidence
 from mmhealth.report.heldout import HeldOut, held_out
 from mmhealth.report.horizons import Horizons, collect_horizons
 from mmhealth.report.metrics import MetricSummary, summarise_metrics
-from mmhealth.runlog import Run, RunPlace, RunStatus
+from mmhealth.runlog import Run, RunStatus
 
 GRAVITY: tuple[VerdictName, ...] = ("healthy", "insufficient", "warning", "critical")
 """Verdicts, the gravest last."""

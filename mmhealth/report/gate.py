@@ -10,10 +10,10 @@ from mmhealth.errors import RunError
 from mmhealth.health import Alert, Monitor, Policy
 from mmhealth.health.undecided import Doubt
 from mmhealth.health.verdict import ON_THE_DATA
+from mmhealth.place import RunPlace
 from mmhealth.report.audit import RunAudit, audit_runs
 from mmhealth.report.baseline import Against, Check, hold_against
 from mmhealth.report.dataloss import describe_data, is_damaged
-from mmhealth.runlog import RunPlace
 
 Outcome = Literal["pass", "breach", "insufficient", "unreadable"]
 

@@ -1,6 +1,5 @@
 """The run directory: the only floor that touches a run's files."""
 
-from mmhealth.place import RunPlace, RunUrl, run_place
 from mmhealth.runlog.alive import recording_attempts
 from mmhealth.runlog.attempt import new_attempt
 from mmhealth.runlog.compaction import Compaction, compact
@@ -18,9 +17,7 @@ __all__ = [
     "Recorder",
     "RecorderHandle",
     "Run",
-    "RunPlace",
     "RunStatus",
-    "RunUrl",
     "StepData",
     "StepRecord",
     "Tail",
@@ -29,7 +26,6 @@ __all__ = [
     "new_attempt",
     "open_run",
     "recording_attempts",
-    "run_place",
     "seal_orphans",
     "upload_run",
 ]

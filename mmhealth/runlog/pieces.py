@@ -1,6 +1,5 @@
 """Where the batches of a sealed segment are, and reading them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow as pa
 
 from mmhealth.runlog.constants import constants
 from mmhealth.runlog.layout import Sealed
-from mmhealth.runlog.segment import METADATA_KEY
+from mmhealth.runlog.segment import described_batches
 from mmhealth.runlog.store import DamagedSegmentError, Store
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -112,8 +111,7 @@ def find_batches(name: Sealed, store: Store) -> SealedBatches:
         about, schema = parquet.metadata, parquet.schema_arrow
         sizes = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
     try:
-        described = json.loads(schema.metadata[METADATA_KEY])["batches"]
-        seqs, rows = np.array(described, np.int64).reshape(-1, 2).T
+        seqs, rows = np.array(described_batches(schema), np.int64).reshape(-1, 2).T
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedSegmentError(f"cannot be decoded: {error}") from error
     segment = Segment(name.path, _shared(schema.remove_metadata()), store)

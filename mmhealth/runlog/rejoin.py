@@ -30,7 +30,7 @@ from mmhealth.runlog.layout import (
 )
 from mmhealth.runlog.lock import try_lock
 from mmhealth.runlog.pieces import find_batches
-from mmhealth.runlog.segment import METADATA_KEY
+from mmhealth.runlog.segment import described_batches
 from mmhealth.runlog.store import DamagedSegmentError, FolderStore
 from mmhealth.runlog.tail import TailPosition, read_tail
 from mmhealth.schema import TABLES
@@ -146,8 +146,7 @@ def _batches(name: Sealed | OpenTail) -> list[tuple[int, int]]:
         read = read_tail(name.path, TailPosition()).batches
         return [(seq, batch.num_rows) for seq, batch in read]
     try:
-        described = json.loads(pq.read_schema(name.path).metadata[METADATA_KEY])["batches"]
-        return [(int(seq), int(rows)) for seq, rows in described]
+        return described_batches(pq.read_schema(name.path))
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):

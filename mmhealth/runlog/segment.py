@@ -90,6 +90,12 @@ def _groups(
         held, there, wanted = [rows.slice(wanted)], there - wanted, 0
 
 
+def described_batches(schema: pa.Schema) -> list[tuple[int, int]]:
+    """Number and rows of each batch, as a segment says. Raises KeyError, TypeError, ValueError."""
+    described = json.loads((schema.metadata or {})[METADATA_KEY])["batches"]
+    return [(int(seq), int(rows)) for seq, rows in described]
+
+
 def seal_tail(path: Path) -> Path | None:
     """Turn a tail that nobody writes to any more into a sealed segment.
 

@@ -6,8 +6,11 @@
     ├── RunError                 a run directory cannot be read as asked
     │   ├── RunNotFoundError     there is no run at this path
     │   ├── SchemaVersionError   written by a newer mmhealth
-    │   └── ObjectStoreError     an object store does not answer
-    │       └── ObjectStoreRefusedError   it refuses, and would again
+    │   ├── RunUnavailableError  its files are there and cannot be had just now
+    │   │   └── ObjectStoreError     an object store does not answer
+    │   │       └── ObjectStoreRefusedError   it refuses, and would again
+    │   └── RetentionError       a run's old steps cannot be reduced as asked
+    │       └── RetentionBusyError   another process rewrites the run's segments just now
     ├── RecordError              what was handed to the recorder cannot be stored (strict mode)
     ├── PolicyError              a policy file is wrong; names file and line
     ├── CalibrationError         the runs given cannot support what was asked of a calibration
@@ -21,6 +24,7 @@
     ├── TrackerError             health metrics cannot be sent to a tracker
     │   └── TrackerTargetError   the tracker asked for is not known or not installed
     ├── EngineError              the workers that were to do the work are gone, or cannot be had
+    │   └── LostTaskError        the workers died of one task; holds it
     ├── SelectionError           runs are to be filtered or sorted by what they do not have
     ├── AttachError              a trainer is not one that can be attached to; says how it differs
     └── PortInUseError           the port to serve on is taken
@@ -43,12 +47,24 @@ class SchemaVersionError(RunError):
     """The run was written with a newer schema version than this mmhealth can read."""
 
 
-class ObjectStoreError(RunError):
+class RunUnavailableError(RunError):
+    """Files of a run are there and cannot be had just now; the message says why."""
+
+
+class ObjectStoreError(RunUnavailableError):
     """An object store cannot be reached; the message names the URL and the way out."""
 
 
 class ObjectStoreRefusedError(ObjectStoreError):
     """An object store refuses what is asked, and would again: there is no use in trying."""
+
+
+class RetentionError(RunError):
+    """Old steps of a run cannot be reduced as asked; the message says the way out."""
+
+
+class RetentionBusyError(RetentionError):
+    """Another process compacts or reduces the run just now: try again."""
 
 
 class RecordError(MmhealthError):
@@ -101,6 +117,15 @@ class TrackerTargetError(TrackerError):
 
 class EngineError(MmhealthError):
     """The workers that were to do the work are gone, or cannot be had; the message says why."""
+
+
+class LostTaskError(EngineError):
+    """All workers that were given a task died of it."""
+
+    def __init__(self, message: str, task: object = None) -> None:
+        super().__init__(message)
+        self.task = task
+        """Others may be mapped again, without it."""
 
 
 class SelectionError(MmhealthError):

@@ -23,12 +23,16 @@ def amend(trajectories: pl.DataFrame, amendments: pl.DataFrame) -> pl.DataFrame:
     for name in latest["column"].unique(maintain_order=True).to_list():
         late = latest.filter(column=name).select(*AMENDED_KEYS, pl.col("value").alias("_late"))
         trajectories = trajectories.join(late, on=AMENDED_KEYS, how="left", maintain_order="left")
-        value = pl.col("_late")
-        if TRAJECTORIES.kind(name) == "flag":
-            value = value.cast(pl.Boolean)
+        value = pl.col("_late").cast(_type(name))
         filled = pl.coalesce(value, pl.col(name)) if name in trajectories.columns else value
         trajectories = trajectories.with_columns(filled.alias(name)).drop("_late")
     return trajectories
+
+
+def late_columns(amendments: pl.DataFrame) -> pl.DataFrame:
+    """No rows, with the columns that late values fill and the types that these have."""
+    names = amendments["column"].unique(maintain_order=True)
+    return pl.DataFrame(schema={name: _type(name) for name in names})
 
 
 def with_ids_like(amendments: pl.DataFrame, trajectories: pl.DataFrame) -> pl.DataFrame:
@@ -67,3 +71,7 @@ def by_step(amendments: pl.DataFrame, commits: Commits) -> dict[int, pl.DataFram
     frame = owned(amendments, commits)
     parts = frame.partition_by("step", as_dict=True, maintain_order=True)
     return {int(step): part for (step,), part in parts.items()}
+
+
+def _type(column: str) -> type[pl.DataType]:
+    return pl.Boolean if TRAJECTORIES.kind(column) == "flag" else pl.Float64

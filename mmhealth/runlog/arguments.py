@@ -2,7 +2,9 @@
 
 import json
 import operator
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mmhealth.errors import RecordError, RunNotFoundError
@@ -51,6 +53,20 @@ def object_url(name: str, value: Any) -> RunUrl:
     if not isinstance(url, RunUrl):
         raise RecordError(f"{name} {value!r} is no URL of an object store: s3://, gs:// or az://")
     return url
+
+
+def folder(name: str, value: str | os.PathLike[str]) -> Path:
+    """A folder of this machine, absolute. Raises RecordError for the URL of an object store."""
+    try:
+        place = run_place(value)
+    except RunNotFoundError:
+        place = None
+    if not isinstance(place, Path):
+        raise RecordError(
+            f"{name} {os.fspath(value)!r} is a URL, and a recorder writes to a folder of this "
+            "machine: name one, and with upload=URL what is sealed is sent to that URL"
+        )
+    return place.absolute()
 
 
 def encodable(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ def to_columns(
     single: dict[str, Any] = {}
     for name, values in columns.items():
         try:
+            if not name:
+                raise RecordError("a column without a name cannot be asked for; name it")
             if name in RESERVED:
                 raise RecordError(f"the name {name!r} is taken by the reader; rename the column")
             if values is None:

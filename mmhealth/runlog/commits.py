@@ -1,14 +1,26 @@
 """Which commits stand, which are hidden, and which step they complete."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isnan
+from typing import Any, NamedTuple
 
-import polars as pl
+import numpy as np
 
+from mmhealth.runlog.commit_table import NONE, CommitTable, Rows
+from mmhealth.runlog.intervals import BoolArray, IntArray, distinct
 from mmhealth.runlog.layout import Writer
 from mmhealth.runlog.scan import Key
 
 PARTIAL_AFTER = 5
 """Steps after which a step that is still incomplete is judged as it is."""
+
+
+class StepKey(NamedTuple):
+    """A step as one attempt lived it."""
+
+    attempt: int
+    step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,11 @@ class Commit:
     updates_rows: int = 0
     time: float | None = None
 
+    @property
+    def step_key(self) -> StepKey:
+        """The step, as its attempt lived it."""
+        return StepKey(self.writer.attempt, self.step)
+
     def key(self, table: str) -> Key | None:
         """The batch of ``table`` that this commit speaks of; of ``steps`` its own."""
         if table == "steps":
@@ -40,64 +57,39 @@ class Commit:
         return self.trajectories_rows if table == "trajectories" else self.updates_rows
 
 
-COMMIT_COLUMNS = (
-    "step",
-    "nominal_batch",
-    "ranks_expected",
-    "trajectories_seq",
-    "trajectories_rows",
-    "updates_seq",
-    "updates_rows",
-    "time",
-)
-
-
-def commits_of(writer: Writer, seq: int, rows: pl.DataFrame) -> list[Commit]:
-    """The commits in a batch of the table ``steps``, read with `COMMIT_COLUMNS`."""
-    return [
-        Commit(
-            writer,
-            seq,
-            int(row["step"]),
-            row.get("nominal_batch"),
-            int(row.get("ranks_expected") or 1),
-            row.get("trajectories_seq"),
-            int(row.get("trajectories_rows") or 0),
-            row.get("updates_seq"),
-            int(row.get("updates_rows") or 0),
-            row.get("time"),
-        )
-        for row in rows.to_dicts()
-    ]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class StepKey:
-    """A step as one attempt lived it."""
-
-    attempt: int
-    step: int
-
-
-@dataclass(slots=True)
 class Commits:
     """All commits of a run. Attempt k starting at step s hides older rows with step >= s."""
 
-    by_step: dict[StepKey, dict[int, Commit]] = field(default_factory=dict)
-    _starts: dict[int, int] = field(default_factory=dict)
-    _last: dict[int, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.tables: dict[int, CommitTable] = {}
+        """By attempt."""
+        self._starts: dict[int, int] = {}
 
-    def add(self, commit: Commit) -> StepKey:
-        """Take in a commit. A rank that commits a step again is not heard."""
-        key = StepKey(commit.writer.attempt, commit.step)
-        self.by_step.setdefault(key, {}).setdefault(commit.writer.rank, commit)
-        self.declare_start(key.attempt, key.step)
-        self._last[key.attempt] = max(key.step, self._last.get(key.attempt, key.step))
-        return key
+    def add(self, attempt: int, rows: Rows) -> IntArray:
+        """Take in commits of an attempt; return their steps.
+
+        A rank that commits a step again is not heard: the commit with the lowest number stands.
+        """
+        steps = distinct(rows["step"])
+        if len(steps):
+            self.tables.setdefault(attempt, CommitTable()).add(rows)
+            self.declare_start(attempt, int(steps[0]))
+        return steps
 
     def declare_start(self, attempt: int, step: int) -> None:
         """An attempt starts at the lowest step that it declares or commits."""
         self._starts[attempt] = min(step, self._starts.get(attempt, step))
+
+    def of(self, key: StepKey) -> dict[int, Commit]:
+        """The commits of a step, by rank; empty where there are none."""
+        if (table := self.tables.get(key.attempt)) is None:
+            return {}
+        every = table["step"]
+        begin, end = np.searchsorted(every, key.step), np.searchsorted(every, key.step, "right")
+        names = table.names
+        rows = zip(*(table[name][begin:end].tolist() for name in names), strict=True)
+        found = (_commit(key.attempt, dict(zip(names, row, strict=True))) for row in rows)
+        return {commit.writer.rank: commit for commit in found}
 
     @property
     def starts(self) -> dict[int, int]:
@@ -106,28 +98,75 @@ class Commits:
 
     def is_visible(self, attempt: int, step: int) -> bool:
         """Whether no later attempt hides this row."""
-        return all(step < start for later, start in self._starts.items() if later > attempt)
+        return step < self._hidden_from(attempt)
 
     def owner(self, attempt: int, step: int) -> int:
         """The attempt whose row of a step stood when ``attempt`` was the latest."""
         earlier = (a for a, start in self._starts.items() if a <= attempt and start <= step)
         return max(earlier, default=attempt)
 
+    def lived(self) -> Iterator[StepKey]:
+        """All steps, in the order lived."""
+        for attempt, table in sorted(self.tables.items()):
+            yield from (StepKey(attempt, step) for step in table.steps.tolist())
+
+    def visible_steps(self) -> dict[int, IntArray]:
+        """By attempt, the steps that stand, ascending; later attempts have later steps."""
+        found = {}
+        for attempt, table in sorted(self.tables.items()):
+            steps = table.steps
+            found[attempt] = steps[: np.searchsorted(steps, self._hidden_from(attempt))]
+        return found
+
     def visible(self) -> list[StepKey]:
         """Steps that stand, in order of steps."""
-        keys = (key for key in self.by_step if self.is_visible(key.attempt, key.step))
-        return sorted(keys, key=lambda key: key.step)
+        parts = self.visible_steps().items()
+        return [StepKey(attempt, step) for attempt, steps in parts for step in steps.tolist()]
+
+    def last_visible(self) -> StepKey | None:
+        """The last of the steps that stand; None where none does."""
+        last = (
+            (steps[-1], attempt) for attempt, steps in self.visible_steps().items() if len(steps)
+        )
+        step, attempt = max(last, default=(None, 0))
+        return None if step is None else StepKey(attempt, int(step))
+
+    def standing(self, step: int) -> StepKey | None:
+        """The step with this number that no later attempt hides; None where there is none."""
+        keys = (StepKey(a, step) for a, table in self.tables.items() if table.has(step))
+        return next((key for key in keys if self.is_visible(*key)), None)
 
     def ranks_expected(self, key: StepKey) -> int:
         """Commits that make a step complete."""
-        return max(commit.ranks_expected for commit in self.by_step[key].values())
+        return max(commit.ranks_expected for commit in self.of(key).values())
 
-    def is_overdue(self, key: StepKey) -> bool:
-        """Whether the run has gone on so far that an incomplete step is judged as it is.
+    def are_overdue(self, attempt: int, steps: IntArray) -> BoolArray:
+        """Whether the run has gone on so far that steps still incomplete are judged as they are.
 
-        Attempts that hide the step do not count: what they replace is never judged in halves.
+        Attempts that hide a step do not count: what they replace is never judged in halves.
         """
-        hiding = (a for a, start in self._starts.items() if a > key.attempt and start <= key.step)
-        end = min(hiding, default=None)
-        attempts = (a for a in self._last if a >= key.attempt and (end is None or a < end))
-        return max(self._last[a] for a in attempts) >= key.step + PARTIAL_AFTER
+        reached = np.full(len(steps), NONE)
+        open_to = np.ones(len(steps), np.bool_)
+        for later, start in self.starts.items():
+            if later < attempt:
+                continue
+            if later > attempt:
+                open_to &= steps < start
+            if (table := self.tables.get(later)) is not None:
+                last = int(table["step"][-1])
+                reached = np.where(open_to, np.maximum(reached, last), reached)
+        overdue: BoolArray = reached >= steps + PARTIAL_AFTER
+        return overdue
+
+    def _hidden_from(self, attempt: int) -> float:
+        """The step from which on later attempts hide this one's."""
+        later = (start for a, start in self._starts.items() if a > attempt)
+        return min(later, default=float("inf"))
+
+
+def _commit(attempt: int, row: dict[str, Any]) -> Commit:
+    writer = Writer(row.pop("rank"), attempt)
+    if isnan(row["time"]):
+        row["time"] = None
+    said: dict[str, Any] = {name: None if v == NONE else v for name, v in row.items()}
+    return Commit(writer, **said)

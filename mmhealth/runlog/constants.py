@@ -1,24 +1,31 @@
-"""Columns that hold one value throughout, told by the statistics of a row group: not to be read."""
+"""Columns that hold one value throughout: told by the statistics of a row group, not to be read."""
 
 from collections.abc import Collection
+from functools import lru_cache
 
 import polars as pl
 import pyarrow.parquet as pq
 
-_TYPES = {"INT64": pl.Int64, "BYTE_ARRAY": pl.String}
+
+@lru_cache(64)
+def constant(name: str, value: int | str, rows: int) -> pl.Series:
+    """A column of 64-bit integers or text that holds one value; not to be changed in place."""
+    dtype = pl.String if isinstance(value, str) else pl.Int64
+    return pl.Series(name, [value], dtype).new_from_index(0, rows)
 
 
 def constants(about: pq.RowGroupMetaData, names: Collection[str]) -> dict[str, pl.Series]:
-    """For each column of 64-bit integers or text that holds one value and no null, that value."""
+    """The columns of 64-bit integers or text that hold one value and no null."""
     found = {}
     for index in range(about.num_columns):
         column = about.column(index)
-        if column.path_in_schema in names and (series := _only_value(column)) is not None:
-            found[column.path_in_schema] = series
+        name = column.path_in_schema
+        if name in names and (value := _only_value(column)) is not None:
+            found[name] = constant(name, value, about.num_rows)
     return found
 
 
-def _only_value(column: pq.ColumnChunkMetaData) -> pl.Series | None:
+def _only_value(column: pq.ColumnChunkMetaData) -> int | str | None:
     told = column.statistics
     if told is None or not told.has_min_max or not told.has_null_count or told.null_count:
         return None
@@ -28,4 +35,4 @@ def _only_value(column: pq.ColumnChunkMetaData) -> pl.Series | None:
         return None
     if told.min != told.max:
         return None
-    return pl.Series(column.path_in_schema, [told.min], _TYPES[column.physical_type])
+    return told.min  # type: ignore[no-any-return]

@@ -4,11 +4,11 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from inspect import signature
 from typing import Any, Self
 
 from mmhealth.errors import RecordError
-from mmhealth.runlog.arguments import whole_number
+from mmhealth.runlog.arguments import folder, whole_number
 from mmhealth.runlog.attempt import new_attempt
 from mmhealth.runlog.recorder import Recorder
 
@@ -55,11 +55,15 @@ class RecorderHandle:
         """A handle of a new attempt, or of one that was issued elsewhere; call it once a job.
 
         ``world_size`` is how many workers record, ``options`` are keywords of `Recorder`. Raises
-        RecordError for a number that makes no sense, and for keywords that are the handle's own.
+        RecordError for a number that makes no sense, and for keywords that are the handle's own or
+        that `Recorder` does not have: here, and not on every worker.
         """
         if taken := sorted(set(options) & set(_OWN)):
             raise RecordError(f"{', '.join(taken)}: the handle says that itself")
-        path = Path(run_dir).absolute()
+        known = set(signature(Recorder).parameters)
+        if unknown := sorted(set(options) - known):
+            raise RecordError(f"{', '.join(unknown)}: no keyword of Recorder")
+        path = folder("run_dir", run_dir)
         size = whole_number("world_size", world_size, least=1)
         number = new_attempt(path) if attempt is None else whole_number("attempt", attempt)
         return cls(str(path), size, number, options=options)

@@ -94,9 +94,9 @@ def parse_segment(path: Path) -> Sealed | OpenTail | None:
     return None
 
 
-def is_segment_like(path: Path) -> bool:
+def is_segment_like(name: str) -> bool:
     """Whether a file claims to hold rows, rightly named or not."""
-    return path.name.endswith((".parquet", ".arrows", DAMAGED_SUFFIX)) and path.name[0] != "."
+    return name.endswith((".parquet", ".arrows", DAMAGED_SUFFIX)) and name[0] != "."
 
 
 def list_folder(folder: Path) -> list[Path]:

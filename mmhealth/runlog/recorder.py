@@ -17,6 +17,7 @@ from mmhealth.errors import RecordError
 from mmhealth.place import RunUrl
 from mmhealth.runlog.arguments import (
     encodable,
+    folder,
     object_url,
     one_of,
     seconds,
@@ -126,7 +127,7 @@ class Recorder:
         url = None if upload is None else object_url("upload", upload)
         one_of("loss_ratio", loss_ratio, LOSS_RATIOS)
         one_of("durability", durability, ("process", "fsync"))
-        self.run_dir = Path(run_dir).absolute()
+        self.run_dir = folder("run_dir", run_dir)
         self.rank = rank
         self._world_size = world_size
         self._nominal_batch = nominal_batch

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmhealth.errors import RecordError
+from mmhealth.errors import RecordError, RunUnavailableError
 from mmhealth.runlog.layout import (
     OpenTail,
     Sealed,
@@ -146,7 +146,8 @@ def _batches(name: Sealed | OpenTail) -> list[tuple[int, int]]:
         read = read_tail(name.path, TailPosition()).batches
         return [(seq, batch.num_rows) for seq, batch in read]
     try:
-        return described_batches(pq.read_schema(name.path))
+        described = described_batches(pq.read_metadata(name.path)).tolist()
+        return [(seq, rows) for seq, rows in described]
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
@@ -166,3 +167,5 @@ def _commits(name: Sealed | OpenTail) -> Iterator[dict[str, Any]]:
             yield from found.segment.read_frame(group, names).to_dicts()
     except DamagedSegmentError:
         return  # Readers name it as damaged, and its steps are lost.
+    except RunUnavailableError as error:
+        raise OSError(str(error)) from error

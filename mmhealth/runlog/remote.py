@@ -7,7 +7,6 @@ Parquet's page checksums cover.
 
 import io
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +17,13 @@ import pyarrow.parquet as pq
 
 from mmhealth.errors import ObjectStoreError
 from mmhealth.place import RunUrl
+from mmhealth.runlog.footers import Footers
 from mmhealth.runlog.layout import Sealed
 from mmhealth.runlog.storage import ObjectStore
 from mmhealth.runlog.store import DamagedSegmentError, compare
 
 WHOLE_BYTES = 1 << 20
 """Size up to which a segment is fetched in one request."""
-_KEPT_FOOTERS = 1024
 
 
 class RemoteStore:
@@ -35,7 +34,7 @@ class RemoteStore:
 
     def __init__(self, objects: ObjectStore) -> None:
         self.objects = objects
-        self._footers: OrderedDict[Path, pq.FileMetaData] = OrderedDict()
+        self._footers = Footers()
 
     def __reduce__(self) -> Any:
         return _again, (self.objects.url, self.objects.infos)
@@ -49,9 +48,9 @@ class RemoteStore:
         """See `Store.look`."""
         self.objects.look()
 
-    def files(self, folder: str) -> Sequence[Path]:
-        """See `Store.files`."""
-        return [Path(folder, name) for name in self.objects.names(folder)]
+    def names(self, folder: str) -> Sequence[str]:
+        """See `Store.names`."""
+        return self.objects.names(folder)
 
     def fetch(self, paths: Sequence[Path]) -> None:
         """See `Store.fetch`: several requests at a time."""
@@ -85,7 +84,7 @@ class RemoteStore:
                 page_checksum_verification=True,
                 pre_buffer=True,
             ) as file:
-                self._keep(path, file.metadata)
+                self._footers.keep(path, file.metadata)
                 yield file
         except (ObjectStoreError, FileNotFoundError):
             raise
@@ -102,12 +101,6 @@ class RemoteStore:
         if info is None:
             raise FileNotFoundError(2, "no such object", str(self.objects.url / path.as_posix()))
         return info.size
-
-    def _keep(self, path: Path, footer: pq.FileMetaData) -> None:
-        self._footers[path] = footer
-        self._footers.move_to_end(path)
-        while len(self._footers) > _KEPT_FOOTERS:
-            self._footers.popitem(last=False)
 
 
 def _again(url: RunUrl, infos: dict[str, Any]) -> RemoteStore:

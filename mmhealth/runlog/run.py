@@ -2,24 +2,36 @@
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from mmhealth.errors import RunError, RunNotFoundError, SchemaVersionError
 from mmhealth.place import RunPlace, RunUrl, run_place
-from mmhealth.runlog.amendments import amend, empty_amendments, owned, usable_amendments
+from mmhealth.runlog.amendments import (
+    AMENDED_KEYS,
+    amend,
+    empty_amendments,
+    late_columns,
+    owned,
+    usable_amendments,
+)
 from mmhealth.runlog.commits import StepKey
 from mmhealth.runlog.holdings import Holdings
+from mmhealth.runlog.intervals import BoolArray, IntArray, distinct
 from mmhealth.runlog.layout import RUN_FILE
 from mmhealth.runlog.readahead import read_ahead
+from mmhealth.runlog.reduced import ReducedStep
 from mmhealth.runlog.remote import RemoteStore
+from mmhealth.runlog.scan import Key
 from mmhealth.runlog.source import StepSource
 from mmhealth.runlog.status import RunStatus
-from mmhealth.runlog.stepdata import StepData, build_step
+from mmhealth.runlog.stepdata import StepData, build_step, stack
 from mmhealth.runlog.storage import ObjectStore, Requests
 from mmhealth.runlog.store import FolderStore, Store
 from mmhealth.runlog.survey import survey
@@ -40,6 +52,8 @@ class Tail:
     """What a step is read from, for another process."""
     again: set[StepKey] = field(default_factory=set)
     """Where steps go that could not be read: the next tail has them once more."""
+    summary: Callable[[StepKey], tuple[ReducedStep, str] | None] = lambda _: None
+    """Of a reduced step what was measured, as JSON."""
 
     def __iter__(self) -> Iterator[StepData]:
         """The steps with all their columns, as `read` brings them."""
@@ -50,7 +64,11 @@ class Tail:
 
         The run is not to be used until they are all there.
         """
-        return read_ahead(lambda key: self.build(key, columns), self.keys)
+        return read_ahead(
+            lambda key: self.build(key, columns),
+            self.keys,
+            lambda data: len(data.trajectories) + len(data.updates),
+        )
 
     @property
     def steps(self) -> list[StepData]:
@@ -89,6 +107,8 @@ class Run:
         self.about = _read_run_file(store)
         self._held = Holdings(store)
         self._undecided: set[StepKey] = set()
+        """Steps that changed, and are neither complete nor overdue."""
+        self._again: set[StepKey] = set()
 
     @property
     def id(self) -> str:
@@ -125,17 +145,26 @@ class Run:
         steps without it; and again whenever its data change.
         """
         self.refresh()
-        changed = self._held.changed | self._undecided
-        ready = sorted(key for key in changed if self._is_due(key))
-        self._undecided = changed.difference(ready)
-        self._held.changed.clear()
-        commits, again = self._held.commits, self._held.changed
-        return Tail(ready, commits.starts, self._build, self._source, again)
+        changed = self._held.take_changed()
+        more: dict[int, list[int]] = defaultdict(list)
+        for key in self._undecided | self._again:
+            more[key.attempt].append(key.step)
+        for attempt, some in more.items():
+            known = changed.get(attempt, np.empty(0, np.int64))
+            changed[attempt] = distinct(np.append(known, np.array(some, np.int64)))
+        self._undecided, ready = set(), []
+        self._again.clear()
+        for attempt, steps in sorted(changed.items()):
+            due = self._are_due(attempt, steps)
+            ready += [StepKey(attempt, step) for step in steps[due].tolist()]
+            self._undecided |= {StepKey(attempt, step) for step in steps[~due].tolist()}
+        starts, again = self._held.commits.starts, self._again
+        return Tail(ready, starts, self._build, self._source, again, self._summary)
 
     def step_data(self, step: int) -> StepData | None:
         """Everything about one visible step; None when there is none."""
-        keys = [key for key in self._held.commits.visible() if key.step == step]
-        return self._build(keys[-1]) if keys else None
+        key = self._held.commits.standing(step)
+        return None if key is None else self._build(key)
 
     def require_step(self, step: int) -> StepData:
         """Everything about one visible step. Raises RunError, with the steps there are."""
@@ -147,34 +176,77 @@ class Run:
         return data
 
     def complete_steps(self) -> list[int]:
-        """Visible steps of which all rows of every rank are there, in order."""
-        incomplete = {item.step for item in self.status().incomplete}
-        steps = (key.step for key in self._held.commits.visible())
-        return [step for step in steps if step not in incomplete]
+        """Visible steps of which all rows of every rank are there, in order; no reduced ones."""
+        found: list[int] = []
+        for attempt, steps in self._held.commits.visible_steps().items():
+            unreduced = steps[~np.isin(steps, self._held.reduced.of(attempt))]
+            for counts in self._held.counts(attempt, unreduced):
+                found += counts.steps[counts.whole].tolist()
+        return found
+
+    def reduced_steps(self) -> list[ReducedStep]:
+        """Visible steps whose rows a summary stands for, in order."""
+        reduced = self._held.reduced.steps
+        return [reduced[key] for key in self._held.commits.visible() if key in reduced]
+
+    def summary_of(self, key: StepKey, column: str) -> str | None:
+        """The ``metrics`` or ``sketches`` of a reduced step, as JSON; None of any other."""
+        return self._held.reduced.text(key, column)
 
     def first_lived(self, column: str) -> tuple[int, int] | None:
         """Attempt and step, the first in the order lived, whose updates have a value in a column.
 
         A step that a later attempt hides was lived too; one that `tail` holds back is not there.
         """
-        for key in sorted(self._held.commits.by_step):
-            commits = self._held.commits.by_step[key].values()
-            rows = (self._held.rows_of("updates", commit, [column]) for commit in commits)
-            if any(_has_values(part, column) for part in rows) and self._is_due(key):
-                return key.attempt, key.step
+        for key in self._held.commits.lived():
+            if self._logged(key, column) and self._are_due(key.attempt, np.array([key.step])).all():
+                return key
         return None
 
     def is_visible(self, attempt: int, step: int) -> bool:
         """Whether no later attempt hides this step."""
         return self._held.commits.is_visible(attempt, step)
 
-    def rows(self, table: str, columns: Collection[str]) -> pl.DataFrame:
-        """Rows of a table in which only these columns are read, those that are there.
+    def reduced_batches(self, table: str) -> set[Key]:
+        """Batches of a table that summaries stand for, whether or not they are there."""
+        found = self._held.reduced.batches(self._held.commits, table)
+        return {Key(writer, seq) for writer, seqs in found for seq in seqs.tolist()}
 
-        With ``step``, ``rank`` and ``attempt``; of trajectories without the values that came late.
+    def late_values(self, key: StepKey) -> int:
+        """How many late values there are for a step as its attempt lived it."""
+        late = self._late(key.step)
+        return 0 if late.is_empty() else len(late.filter(attempt=key.attempt))
+
+    def schema(self, table: str) -> pl.Schema:
+        """Columns of a table and their types over the whole run; no rows are read.
+
+        With ``rank`` and ``attempt``, and those that only late values or hidden rows have.
         """
-        wanted = {"step", *columns}
-        return self._held.committed_frame(table, self._held.commits.visible(), wanted)
+        shared = {id(schema): schema for schema in self._held.batches[table].schemas()}
+        logged = dict.fromkeys(shared.values())
+        frames = [pl.DataFrame(schema=pl.Schema(schema)) for schema in logged]
+        if table == "trajectories" and frames:
+            frames.append(late_columns(self.amendments))
+        if frames:
+            frames.append(pl.DataFrame(schema=dict.fromkeys(("rank", "attempt"), pl.Int64)))
+        return stack(frames).schema
+
+    def read(self, table: str, columns: Collection[str] | None = None) -> Iterator[pl.DataFrame]:
+        """Rows of a table, one visible step after the other: no more need be held in memory.
+
+        All columns or those named that are there, beside ``step``, ``rank`` and ``attempt``; late
+        values of trajectories are filled in. Steps are read ahead: the run is not to be used until
+        they are all there.
+        """
+
+        def rows(key: StepKey) -> pl.DataFrame:
+            late = self._late(key.step) if table == "trajectories" else pl.DataFrame()
+            keys = ("step",) if late.is_empty() else AMENDED_KEYS
+            wanted = None if columns is None else {*keys, *columns}
+            return amend(self._held.committed_frame(table, [key], wanted), late)
+
+        parts = read_ahead(rows, self._held.commits.visible(), len)
+        return (part for part in parts if part.width)
 
     @cached_property
     def trajectories(self) -> pl.DataFrame:
@@ -211,7 +283,7 @@ class Run:
     @property
     def closed(self) -> bool:
         """Whether every recorder of the latest attempt has been closed: nothing more will come."""
-        if self._held.unusable_writers:
+        if self._held.unusable_writers or self._held.unfetched:
             return False
         latest = max((writer.attempt for writer in self._held.writers), default=None)
         last = [w for writer, w in self._held.writers.items() if writer.attempt == latest]
@@ -222,16 +294,33 @@ class Run:
         return survey(self._held)
 
     def _build(self, key: StepKey, columns: Collection[str] | None = None) -> StepData:
-        return build_step(
+        reduced = self._held.reduced.steps.get(key)
+        data = build_step(
             key,
-            self._held.commits.by_step[key],
+            self._held.commits.of(key),
             partial(self._held.rows_of, columns=columns),
             self._late(key.step),
             ranks_expected=self._held.commits.ranks_expected(key),
+            reduced=reduced,
         )
+        if reduced is None and key in self._held.reduced.steps:
+            return self._build(key, columns)  # It was reduced while it was read.
+        return data
+
+    def _logged(self, key: StepKey, column: str) -> bool:
+        """Whether the updates of a step have, or had, a value in a column."""
+        if (reduced := self._held.reduced.steps.get(key)) is not None:
+            return f"updates.{column}" in reduced.logged
+        commits = self._held.commits.of(key).values()
+        rows = (self._held.rows_of("updates", commit, [column]) for commit in commits)
+        return any(_has_values(part, column) for part in rows)
+
+    def _summary(self, key: StepKey) -> tuple[ReducedStep, str] | None:
+        text = self._held.reduced.text(key, "metrics")
+        return None if text is None else (self._held.reduced.steps[key], text)
 
     def _source(self, key: StepKey) -> StepSource:
-        commits = self._held.commits.by_step[key]
+        commits = self._held.commits.of(key)
         named = (
             (table, commit.key(table))
             for table in ("steps", "trajectories", "updates")
@@ -250,8 +339,9 @@ class Run:
         late = self._held.late_frame(step)
         return late if late.is_empty() else owned(late, self._held.commits)
 
-    def _is_due(self, key: StepKey) -> bool:
-        return self._held.is_complete(key) or self._held.commits.is_overdue(key)
+    def _are_due(self, attempt: int, steps: IntArray) -> BoolArray:
+        overdue = self._held.commits.are_overdue(attempt, steps)
+        return overdue | self._held.are_complete(attempt, steps)
 
     def _committed(self, table: str) -> pl.DataFrame:
         return self._held.committed_frame(table, self._held.commits.visible())

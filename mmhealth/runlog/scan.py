@@ -1,14 +1,15 @@
 """Finds what is new in a run directory: reads each file on its own and names what is damaged."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
-from mmhealth.errors import ObjectStoreError
-from mmhealth.runlog.intervals import Numbers
+from mmhealth.errors import RunUnavailableError
+from mmhealth.runlog.intervals import IntArray, Numbers
 from mmhealth.runlog.layout import (
     OpenTail,
     Sealed,
@@ -18,7 +19,7 @@ from mmhealth.runlog.layout import (
 )
 from mmhealth.runlog.pieces import Piece, SealedBatches, find_batches
 from mmhealth.runlog.seal import is_being_written
-from mmhealth.runlog.store import DamagedSegmentError, Store
+from mmhealth.runlog.store import DamagedSegmentError, Store, not_now
 from mmhealth.runlog.tail import TailPosition, read_tail
 
 Place: TypeAlias = pa.Table | Piece
@@ -49,15 +50,15 @@ class Found:
     writer: Writer
     batches: SealedBatches | dict[int, pa.Table]
     """In a sealed segment, or by their number in an open tail."""
-    new: list[int]
-    """Numbers of those that were never seen before."""
+    new: IntArray
+    """Numbers of those that were never seen before, ascending."""
 
     @property
-    def seqs(self) -> list[int]:
-        """Numbers of all of them."""
+    def seqs(self) -> IntArray:
+        """Numbers of all of them, ascending."""
         if isinstance(self.batches, dict):
-            return list(self.batches)
-        return list(self.batches.seqs.tolist())
+            return np.array(sorted(self.batches), np.int64)
+        return self.batches.seqs
 
 
 @dataclass(slots=True)
@@ -84,10 +85,21 @@ class TableScan:
         """
         new: list[Found] = []
         for _ in range(self.store.listings):
-            paths = list(filter(is_segment_like, self.store.files(self.table)))
-            if self._read(paths, new):
+            if self._read(self.store.names(self.table), new):
                 break
         return new
+
+    def look_again(self, writer: Writer, first: int, last: int, lost: str) -> None:
+        """Forget that segments of a writer with batches in this range were read, for the file that
+        held all of these is ``lost``: those that are still there are new to the next poll.
+        """
+        folder = self.store.root / self.table
+        for file in self._files - {lost}:
+            name = parse_segment(folder / file)
+            if not isinstance(name, Sealed) or name.writer != writer:
+                continue
+            if name.first <= last and name.last >= first:
+                self._files.remove(file)
 
     def missing(self, last_seq: Mapping[Writer, int]) -> int:
         """How many batches are missing: below the last one seen, or the last one announced."""
@@ -102,18 +114,20 @@ class TableScan:
         ends = ((file, size) for file, size in self.unfinished.items() if size)
         return {file: size for file, size in ends if not is_being_written(folder / file)}
 
-    def _read(self, paths: list[Path], new: list[Found]) -> bool:
-        present = {path.name for path in paths}
+    def _read(self, files: Sequence[str], new: list[Found]) -> bool:
+        present = set(files)
         for gone in set(self._positions) - present:
             self._positions.pop(gone)
             self.unfinished.pop(gone, None)
             self.quarantined.pop(gone, None)
+        self._files &= present
         self.unfetched = {}
         complete = True
-        named = (parse_segment(path) for path in paths if path.name not in self._files)
-        self.store.fetch([name.path for name in named if isinstance(name, Sealed)])
-        for path in paths:
-            name = parse_segment(path)
+        folder = self.store.root / self.table
+        paths = [folder / file for file in sorted(present - self._files) if is_segment_like(file)]
+        names = [parse_segment(path) for path in paths]
+        self.store.fetch([name.path for name in names if isinstance(name, Sealed)])
+        for path, name in zip(paths, names, strict=True):
             try:
                 if isinstance(name, Sealed):
                     self._read_sealed(name, new)
@@ -124,39 +138,39 @@ class TableScan:
             except FileNotFoundError:
                 complete = False
                 self.unfetched[path.name] = "is listed, and not there (yet)"
-            except ObjectStoreError as error:
+            except RunUnavailableError as error:
                 self.unfetched[path.name] = str(error)
-            except OSError as error:
-                self.quarantined[path.name] = f"cannot be read: {error.strerror or error}"
+            except IsADirectoryError as error:
+                self.quarantined[path.name] = f"cannot be read: {error.strerror}"
         return complete
 
     def _read_sealed(self, name: Sealed, new: list[Found]) -> None:
-        if name.path.name in self._files:
-            return
         try:
             batches = find_batches(name, self.store)
-            new.append(Found(name.writer, batches, self._see(name.writer, batches.seqs.tolist())))
+            new.append(Found(name.writer, batches, self._see(name.writer, batches.seqs)))
         except DamagedSegmentError as error:
             self.quarantined[name.path.name] = str(error)
         self._files.add(name.path.name)
 
     def _read_tail(self, name: OpenTail, new: list[Found]) -> None:
         file = name.path.name
-        read = read_tail(name.path, self._positions.setdefault(file, TailPosition()))
+        try:
+            read = read_tail(name.path, self._positions.setdefault(file, TailPosition()))
+        except (FileNotFoundError, IsADirectoryError):
+            raise
+        except OSError as error:
+            raise not_now(name.path, error) from error
         batches = {seq: pa.Table.from_batches([batch]) for seq, batch in read.batches}
-        if unread := self._see(name.writer, batches):
-            new.append(Found(name.writer, {seq: batches[seq] for seq in unread}, unread))
+        unread = self._see(name.writer, np.array(sorted(batches), np.int64))
+        if len(unread):
+            new.append(Found(name.writer, {s: batches[s] for s in unread.tolist()}, unread))
         self.unfinished[file] = read.unfinished
         if read.damaged:
             self.quarantined[file] = "; ".join(read.damaged)
 
-    def _see(self, writer: Writer, seqs: Iterable[int]) -> list[int]:
+    def _see(self, writer: Writer, seqs: IntArray) -> IntArray:
         """Take in numbers; return those that were never seen before."""
-        seen = self.seen.setdefault(writer, Numbers())
-        new = [seq for seq in seqs if seq not in seen]
-        for seq in new:
-            seen.add(seq)
-        return new
+        return self.seen.setdefault(writer, Numbers()).add(seqs)
 
 
 def _reason_for_name(path: Path) -> str:

@@ -55,11 +55,13 @@ def _remove_if_dead(path: Path) -> None:
 
 
 def is_being_written(tail: Path) -> bool:
-    """Whether a living process holds the tail, as far as the file system can tell."""
+    """Whether a living process holds the tail, or may do so as far as can be told just now."""
     try:
         descriptor = os.open(tail, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    except OSError:
+        return True
     try:
         return try_lock(descriptor, shared=True) is not True
     finally:

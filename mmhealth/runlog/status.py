@@ -1,8 +1,10 @@
 """What is known about the state of a run's data: complete, pending, damaged, lost."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from mmhealth.runlog.losses import HARMLESS
+from mmhealth.runlog.reduced import ReducedStep
 from mmhealth.runlog.scan import Quarantined
 
 
@@ -70,6 +72,40 @@ class RunStatus:
     amendments_unmatched: int = 0
     """Late values whose trajectory is not in the run."""
     losses: list[WriterLoss] = field(default_factory=list)
+    steps_reduced: int = 0
+    """Visible steps whose rows a summary stands for: complete, and no loss."""
+    rows_reduced: int = 0
+    """Trajectory rows that those steps had; not among `rows_present`."""
+    steps_reduced_range: tuple[int, int] | None = None
+    """The first and the last of them."""
+    reduced_between: tuple[float, float] | None = None
+    """When the first and the last of them was reduced, seconds since 1970."""
+    amendments_after_reduction: int = 0
+    """Late values that came after their step was reduced: they are kept, and nothing shows them."""
+
+    def add_reduced(self, step: ReducedStep) -> None:
+        """Count a visible step that is reduced."""
+        self.steps_reduced += 1
+        self.rows_reduced += step.trajectories
+        number, when = step.key.step, step.reduced_at
+        low, high = self.steps_reduced_range or (number, number)
+        self.steps_reduced_range = min(low, number), max(high, number)
+        begin, end = self.reduced_between or (when, when)
+        self.reduced_between = min(begin, when), max(end, when)
+
+    def describe_reduction(self) -> str | None:
+        """Which steps are reduced, since when, as a sentence; None where none is."""
+        if self.steps_reduced_range is None or self.reduced_between is None:
+            return None
+        low, high = self.steps_reduced_range
+        steps = f"step {low}" if low == high else f"steps {low} to {high}"
+        begin, end = (f"{datetime.fromtimestamp(t, UTC):%Y-%m-%d}" for t in self.reduced_between)
+        when = f"on {begin}" if begin == end else f"between {begin} and {end}"
+        count = "1 step is" if self.steps_reduced == 1 else f"{self.steps_reduced:,} steps are"
+        return (
+            f"{count} reduced ({steps}, {self.rows_reduced:,} trajectory rows, {when}): metrics "
+            "and quantile sketches stand for the rows"
+        )
 
     @property
     def data_lost(self) -> bool:
@@ -80,6 +116,7 @@ class RunStatus:
             or self.batches_missing
             or self.batches_orphaned
             or self.amendments_unmatched
+            or self.amendments_after_reduction
             or any(item.rows_missing for item in self.incomplete)
             or any(loss.kind not in HARMLESS for loss in self.losses)
         )
@@ -99,6 +136,11 @@ class RunStatus:
         if self.amendments_unmatched:
             sentences.append(
                 f"{self.amendments_unmatched} late values fit no trajectory of the run"
+            )
+        if self.amendments_after_reduction:
+            sentences.append(
+                f"{self.amendments_after_reduction} late values came after their step was reduced: "
+                "its metrics are without them"
             )
         for file, size in self.cut_off.items():
             sentences.append(f"{file}: ends within a batch ({size} bytes), its writer is gone")

@@ -68,6 +68,9 @@ class StepRecord:
         """Add numbers that describe the whole step on this rank: loss, lr, kl_coef ..."""
         with self._guard("step", self.step):
             for name, value in values.items():
+                if not name:
+                    self._refuse(name, "a scalar without a name cannot be asked for; name it")
+                    continue
                 if STEPS.kind(name) or name in RESERVED:
                     self._refuse(name, "this name is taken; rename the scalar")
                     continue

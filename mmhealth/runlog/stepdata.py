@@ -10,7 +10,9 @@ import polars as pl
 from mmhealth.estimators import merge_histograms
 from mmhealth.runlog.amendments import amend
 from mmhealth.runlog.commits import Commit, StepKey
+from mmhealth.runlog.constants import constant
 from mmhealth.runlog.layout import Writer
+from mmhealth.runlog.reduced import ReducedStep
 from mmhealth.schema import STEPS
 
 Histogram = np.ndarray[Any, np.dtype[np.int64]]
@@ -42,6 +44,8 @@ class StepData:
     commits_missing: int = 0
     """Ranks that committed, and whose scalars and histograms cannot be read: those of the step are
     then not known."""
+    reduced: ReducedStep | None = None
+    """Stands in place of the rows: `trajectories` and `updates` are empty, and nothing is lost."""
 
 
 def build_step(
@@ -51,6 +55,7 @@ def build_step(
     amendments: pl.DataFrame,
     *,
     ranks_expected: int,
+    reduced: ReducedStep | None = None,
 ) -> StepData:
     """Put a step together. ``amendments`` are those of this step."""
     ordered = [commits[rank] for rank in sorted(commits)]
@@ -62,9 +67,9 @@ def build_step(
             rows = rows_of(table, commit)
             if rows is not None:
                 parts.append((rows, commit.writer))
-            elif commit.key(table) is not None:
+            elif commit.key(table) is not None and reduced is None:
                 missing += commit.rows(table)
-        frames[table] = to_frame(parts)
+        frames[table] = _with_step(to_frame(parts), key.step)
     nominal = [commit.nominal_batch for commit in ordered]
     times = [commit.time for commit in ordered if commit.time is not None]
     logged = [rows for rows in (rows_of("steps", commit) for commit in ordered) if rows is not None]
@@ -83,7 +88,15 @@ def build_step(
         histograms={} if unread else _merge(logged, key.step),
         committed=max(times, default=None),
         commits_missing=unread,
+        reduced=reduced,
     )
+
+
+def _with_step(frame: pl.DataFrame, step: int) -> pl.DataFrame:
+    """With the column ``step``, which need not be read."""
+    if not frame.width or "step" in frame.columns:
+        return frame
+    return frame.hstack([constant("step", step, len(frame))])
 
 
 def to_frame(parts: Iterable[tuple[pl.DataFrame, Writer]]) -> pl.DataFrame:
@@ -91,14 +104,26 @@ def to_frame(parts: Iterable[tuple[pl.DataFrame, Writer]]) -> pl.DataFrame:
 
     What one lacks is null, and types widen.
     """
-    frames = []
-    for frame, writer in parts:
-        if frame.width:
-            about = {"rank": writer.rank, "attempt": writer.attempt}
-            clash = [name for name in about if name in frame.columns]
-            owner = [constant(name, value, len(frame)) for name, value in about.items()]
-            frames.append((frame.drop(clash) if clash else frame).hstack(owner))
-    return stack(frames)
+    filled = [(frame, writer) for frame, writer in parts if frame.width]
+    try:
+        # Mostly all have the same columns: then they need their writers only once.
+        together = pl.concat([frame for frame, _ in filled], rechunk=True) if filled else None
+    except (pl.exceptions.SchemaError, pl.exceptions.ShapeError):
+        return stack([_with_writers(frame, [writer], [len(frame)]) for frame, writer in filled])
+    if together is None:
+        return pl.DataFrame()
+    writers, rows = [writer for _, writer in filled], [len(frame) for frame, _ in filled]
+    return _with_writers(together, writers, rows)
+
+
+def _with_writers(
+    frame: pl.DataFrame, writers: Sequence[Writer], rows: Sequence[int]
+) -> pl.DataFrame:
+    """Add who wrote the rows: so many of the first writer, then so many of the next."""
+    about = {"rank": [w.rank for w in writers], "attempt": [w.attempt for w in writers]}
+    clash = [name for name in about if name in frame.columns]
+    owner = [pl.Series(name, np.repeat(np.array(v, np.int64), rows)) for name, v in about.items()]
+    return (frame.drop(clash) if clash else frame).hstack(owner)
 
 
 def stack(frames: list[pl.DataFrame]) -> pl.DataFrame:
@@ -108,11 +133,6 @@ def stack(frames: list[pl.DataFrame]) -> pl.DataFrame:
     if len(frames) == 1:
         return frames[0].rechunk()
     return pl.concat(frames, how="diagonal_relaxed", rechunk=True)
-
-
-def constant(name: str, value: int, rows: int) -> pl.Series:
-    """A column that holds one number throughout."""
-    return pl.Series(name, [value], pl.Int64).new_from_index(0, rows)
 
 
 def _scalars(rows: pl.DataFrame, step: int) -> dict[str, float]:

@@ -1,19 +1,23 @@
 """What readers need of the place where a run lies, and the folder that it mostly is."""
 
 import errno
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmhealth.errors import RunUnavailableError
 from mmhealth.place import RunPlace
 from mmhealth.runlog.checksum import checksum_of
-from mmhealth.runlog.layout import Sealed, list_folder
+from mmhealth.runlog.footers import Footers
+from mmhealth.runlog.layout import Sealed
+
+_FOOTERS = Footers()
 
 
 class DamagedSegmentError(Exception):
@@ -21,10 +25,10 @@ class DamagedSegmentError(Exception):
 
 
 class Store(Protocol):
-    """Files of one run. Paths are those that `files` gives, or below `root`.
+    """Files of one run: a name is that of a file in a folder of `root`.
 
     What is not there raises FileNotFoundError; what is there and cannot be had for the moment
-    raises ObjectStoreError.
+    raises RunUnavailableError.
     """
 
     @property
@@ -42,8 +46,8 @@ class Store(Protocol):
     def look(self) -> None:
         """Look anew at which files there are."""
 
-    def files(self, folder: str) -> Sequence[Path]:
-        """Files of a folder, sorted by name; an absent folder is empty."""
+    def names(self, folder: str) -> Sequence[str]:
+        """Names of the files of a folder, in any order; an absent folder is empty."""
 
     def fetch(self, paths: Sequence[Path]) -> None:
         """Bring files that will be asked for; what cannot be brought shows then."""
@@ -52,7 +56,7 @@ class Store(Protocol):
         """What is another when a file has changed; None where that cannot be told."""
 
     def read_text(self, path: Path) -> str:
-        """A small file."""
+        """A small file. Raises OSError, too."""
 
     def verify(self, name: Sealed) -> None:
         """Compare a segment with the checksum in its name, as far as that is cheap.
@@ -80,9 +84,16 @@ class FolderStore:
     def look(self) -> None:
         """See `Store.look`."""
 
-    def files(self, folder: str) -> Sequence[Path]:
-        """See `Store.files`."""
-        return list_folder(self.root / folder)
+    def names(self, folder: str) -> Sequence[str]:
+        """See `Store.names`."""
+        place = self.root / folder
+        try:
+            with os.scandir(place) as entries:
+                return [entry.name for entry in entries]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise not_now(place, error) from error
 
     def fetch(self, paths: Sequence[Path]) -> None:
         """See `Store.fetch`: they are here."""
@@ -96,7 +107,13 @@ class FolderStore:
 
     def verify(self, name: Sealed) -> None:
         """See `Store.verify`: the whole file is compared."""
-        compare(name, *checksum_of(name.path))
+        try:
+            found = checksum_of(name.path)
+        except (FileNotFoundError, IsADirectoryError):
+            raise
+        except OSError as error:
+            raise not_now(name.path, error) from error
+        compare(name, *found)
 
     @contextmanager
     def parquet(self, path: Path) -> Iterator[pq.ParquetFile]:
@@ -104,18 +121,28 @@ class FolderStore:
         place = str(path)
         try:
             with pq.ParquetFile(
-                place, metadata=_footer(place), page_checksum_verification=True, pre_buffer=False
+                place,
+                metadata=_FOOTERS.get(place),
+                page_checksum_verification=True,
+                pre_buffer=False,
             ) as file:
+                _FOOTERS.keep(place, file.metadata)
                 yield file
         except FileNotFoundError as error:
             raise FileNotFoundError(errno.ENOENT, "is gone", place) from error
         except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise not_now(path, error) from error
             raise DamagedSegmentError(f"cannot be decoded: {error}") from error
 
 
-@lru_cache(64)
-def _footer(place: str) -> pq.FileMetaData:
-    return pq.read_metadata(place)
+def not_now(path: Path, error: OSError) -> RunUnavailableError:
+    """What the system says of a file that is there, and that tells nothing of what it holds.
+
+    Arrow raises OSError for bytes that it cannot decode, too: those have no ``errno``.
+    """
+    why = os.strerror(error.errno) if error.errno else error
+    return RunUnavailableError(f"{path} cannot be read just now ({why}): try again")
 
 
 def compare(name: Sealed, checksum: int, size: int) -> None:

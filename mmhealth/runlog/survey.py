@@ -1,14 +1,17 @@
 """Takes stock of a run's data: what is complete, pending, damaged and lost."""
 
-from itertools import product
-
+import numpy as np
 import polars as pl
 
-from mmhealth.runlog.amendments import AMENDED_KEYS, by_step, with_ids_like
+from mmhealth.runlog.amendments import AMENDED_KEYS, by_step, owned, with_ids_like
+from mmhealth.runlog.commit_table import NONE, by_rank
 from mmhealth.runlog.commits import StepKey
+from mmhealth.runlog.completeness import COMMITTED, StepCounts
 from mmhealth.runlog.holdings import Holdings
+from mmhealth.runlog.intervals import IntArray
 from mmhealth.runlog.layout import Writer
-from mmhealth.runlog.scan import Key, Quarantined
+from mmhealth.runlog.reduced import ReducedStep
+from mmhealth.runlog.scan import Quarantined
 from mmhealth.runlog.status import Attempt, IncompleteStep, RunStatus, WriterLoss
 from mmhealth.runlog.store import FolderStore
 
@@ -16,47 +19,67 @@ from mmhealth.runlog.store import FolderStore
 def survey(held: Holdings) -> RunStatus:
     """The status of everything that has been read."""
     status = RunStatus(attempts=_attempts(held), losses=_losses(held))
-    spoken_for: set[tuple[str, Key]] = set()
-    for key in held.commits.by_step:
-        _count_step(held, key, status, spoken_for)
+    standing = held.commits.visible_steps()
+    for attempt, commits in held.commits.tables.items():
+        hidden = commits.steps[len(standing[attempt]) :]
+        for counts in held.counts(attempt, hidden):
+            status.rows_hidden += int(counts.trajectories.sum())
+    for attempt, steps in standing.items():
+        reduced = np.isin(steps, held.reduced.of(attempt))
+        for counts in held.counts(attempt, steps[~reduced]):
+            _count_steps(counts, attempt, status)
+        for step in steps[reduced].tolist():
+            _count_reduced(held, held.reduced.steps[StepKey(attempt, step)], status)
     status.incomplete.sort(key=lambda item: item.step)
-    for table in ("trajectories", "updates"):
-        pending = [batch for batch in held.batches[table] if (table, batch) not in spoken_for]
-        status.rows_pending += sum(held.batches[table].num_rows(batch) for batch in pending)
-        if not isinstance(held.store, FolderStore):
-            pending = _behind_commits(table, pending, spoken_for)
-        dead = (held.writers.get(w, {}).get("rejoined", 0) for w in {b.writer for b in pending})
-        tolerated = sum(1 + deaths for deaths in dead) + _writes_lost(status)
-        status.batches_orphaned += max(0, len(pending) - tolerated)
-    if visible := held.commits.visible():
-        last = held.commits.by_step[visible[-1]].values()
-        status.last_step = visible[-1].step
-        status.last_commit = max((commit.time or 0.0 for commit in last), default=None)
-    for table, scan in held.scans.items():
-        unreadable = scan.quarantined | held.batches[table].lost
-        for file, reason in sorted(unreadable.items()):
-            status.quarantined.append(Quarantined(f"{table}/{file}", reason))
-        status.batches_missing += scan.missing(_announced(held, table))
-        for file, reason in sorted(scan.unfetched.items()):
-            status.unfetched.append(Quarantined(f"{table}/{file}", reason))
-        for file, size in sorted(scan.cut_off().items()):
-            status.cut_off[f"{table}/{file}"] = size
-    for file, reason in sorted(held.unusable_writers.items()):
-        status.quarantined.append(Quarantined(file, reason))
-    for file, reason in sorted(held.unfetched.items()):
-        status.unfetched.append(Quarantined(file, reason))
+    for table in COMMITTED:
+        _count_pending(held, table, status)
+    if (last_key := held.commits.last_visible()) is not None:
+        status.last_step = last_key.step
+        commits_of_last = held.commits.of(last_key).values()
+        status.last_commit = max(commit.time or 0.0 for commit in commits_of_last)
+    _name_files(held, status)
     if held.batches["amendments"]:
         status.amendments_unmatched = _unmatched_amendments(held)
     return status
 
 
-def _behind_commits(table: str, batches: list[Key], spoken_for: set[tuple[str, Key]]) -> list[Key]:
-    """Of an upload in progress: those whose commits, which are sent last, should be there."""
-    last: dict[Writer, int] = {}
-    for name, key in spoken_for:
-        if name == table:
-            last[key.writer] = max(key.seq, last.get(key.writer, -1))
-    return [key for key in batches if key.seq < last.get(key.writer, -1)]
+def _count_pending(held: Holdings, table: str, status: RunStatus) -> None:
+    """Batches that no commit speaks of; each death of a writer may leave one."""
+    orphans, tolerated = 0, _writes_lost(status)
+    for writer, (pending, last) in _pending(held, table).items():
+        status.rows_pending += held.batches[table].num_rows(writer, pending)
+        lost = len(pending)
+        if not isinstance(held.store, FolderStore):
+            # An upload in progress sends commits last: those of later batches will come.
+            lost = int((pending < last).sum())
+        if lost:
+            orphans += lost
+            tolerated += 1 + held.writers.get(writer, {}).get("rejoined", 0)
+    status.batches_orphaned += max(0, orphans - tolerated)
+
+
+def _pending(held: Holdings, table: str) -> dict[Writer, tuple[IntArray, int]]:
+    """Of each writer, batches that are there and of which no commit speaks, and the last number of
+    which one does; -1 where none does.
+    """
+    batches = held.batches[table]
+    spoken = {
+        writer: np.zeros(batches.numbers(writer).last + 1, np.bool_) for writer in batches.writers
+    }
+    last = dict.fromkeys(batches.writers, -1)
+    for attempt, commits in held.commits.tables.items():
+        for block in commits.blocks(commits.steps):
+            seqs = block[f"{table}_seq"]
+            for rank, places in by_rank(block["rank"]):
+                writer, named = Writer(rank, attempt), seqs[places]
+                if writer in spoken and (named := named[named != NONE]).size:
+                    last[writer] = max(last[writer], int(named.max()))
+                    spoken[writer][named[named < len(spoken[writer])]] = True
+    found = {}
+    for writer, said in spoken.items():
+        there = batches.numbers(writer).array
+        found[writer] = there[~said[there]], last[writer]
+    return found
 
 
 def _announced(held: Holdings, table: str) -> dict[Writer, int]:
@@ -66,31 +89,23 @@ def _announced(held: Holdings, table: str) -> dict[Writer, int]:
     return {writer: int(seq) for writer, seq in last.items() if seq is not None}
 
 
-def _count_step(
-    held: Holdings, key: StepKey, status: RunStatus, spoken_for: set[tuple[str, Key]]
-) -> None:
-    commits = held.commits.by_step[key]
-    present = missing = read = 0
-    for table, commit in product(("trajectories", "updates"), commits.values()):
-        if (batch := commit.key(table)) is None:
-            continue
-        spoken_for.add((table, batch))
-        rows = commit.rows(table)
-        found = batch in held.batches[table]
-        missing += 0 if found else rows
-        if table == "trajectories":
-            present += rows
-            read += rows if found else 0
-    if not held.commits.is_visible(key.attempt, key.step):
-        status.rows_hidden += present
-        return
-    status.rows_present += present
-    status.rows_read += read
-    ranks_missing = max(held.commits.ranks_expected(key) - len(commits), 0)
-    if ranks_missing or missing:
-        status.incomplete.append(IncompleteStep(key.step, key.attempt, ranks_missing, missing))
-    else:
-        status.steps_complete += 1
+def _count_steps(counts: StepCounts, attempt: int, status: RunStatus) -> None:
+    status.rows_present += int(counts.trajectories.sum())
+    status.rows_read += int((counts.trajectories - counts.trajectories_missing).sum())
+    lacking = (counts.ranks_missing > 0) | (counts.rows_missing > 0)
+    status.steps_complete += len(lacking) - int(lacking.sum())
+    columns = (counts.steps, counts.ranks_missing, counts.rows_missing)
+    for step, ranks, rows in zip(*(c[lacking].tolist() for c in columns), strict=True):
+        status.incomplete.append(IncompleteStep(step, attempt, ranks, rows))
+
+
+def _count_reduced(held: Holdings, reduced: ReducedStep, status: RunStatus) -> None:
+    status.steps_complete += 1
+    status.add_reduced(reduced)
+    late = held.late_frame(reduced.key.step)
+    if not late.is_empty():
+        there = owned(late, held.commits).filter(attempt=reduced.key.attempt)
+        status.amendments_after_reduction += max(0, len(there) - reduced.amendments)
 
 
 def _writes_lost(status: RunStatus) -> int:
@@ -100,15 +115,40 @@ def _writes_lost(status: RunStatus) -> int:
 
 def _unmatched_amendments(held: Holdings) -> int:
     """Late values for visible steps that fit no trajectory there."""
+    keys = {key.step: key for key in held.commits.visible()}
     late = by_step(held.frame("amendments"), held.commits)
-    keys = [key for key in held.commits.visible() if key.step in late]
+    unreduced = (item for item in late.items() if keys.get(item[0]) not in held.reduced.steps)
+    return sum(_unmatched(held, keys.get(step), rows) for step, rows in unreduced)
+
+
+def _unmatched(held: Holdings, key: StepKey | None, late: pl.DataFrame) -> int:
+    """How many late values of one step fit no trajectory that stands there."""
+    standing = [held.commits.is_visible(a, s) for a, s in late.select("attempt", "step").rows()]
+    late = late.filter(pl.Series(standing, dtype=pl.Boolean))
+    keys = [] if key is None else [key]
     trajectories = held.committed_frame("trajectories", keys, AMENDED_KEYS)
-    if not late or trajectories.is_empty():
-        return sum(len(part) for part in late.values())
-    rows = with_ids_like(pl.concat(late.values()), trajectories)
-    standing = [held.commits.is_visible(a, s) for a, s in rows.select("attempt", "step").rows()]
-    rows = rows.filter(pl.Series(standing, dtype=pl.Boolean))
-    return len(rows.join(trajectories, on=AMENDED_KEYS, how="anti"))
+    if trajectories.is_empty():
+        return len(late)
+    return len(with_ids_like(late, trajectories).join(trajectories, on=AMENDED_KEYS, how="anti"))
+
+
+def _name_files(held: Holdings, status: RunStatus) -> None:
+    """What could not be read, and what never arrived."""
+    for table, scan in held.scans.items():
+        unreadable = scan.quarantined | held.batches[table].lost
+        for file, reason in sorted(unreadable.items()):
+            status.quarantined.append(Quarantined(f"{table}/{file}", reason))
+        announced = _announced(held, table)
+        reduced = held.reduced.missing(held.commits, scan, announced)
+        status.batches_missing += scan.missing(announced) - reduced
+        for file, reason in sorted(scan.unfetched.items()):
+            status.unfetched.append(Quarantined(f"{table}/{file}", reason))
+        for file, size in sorted(scan.cut_off().items()):
+            status.cut_off[f"{table}/{file}"] = size
+    for file, reason in sorted((held.unusable_writers | held.reduced.quarantined).items()):
+        status.quarantined.append(Quarantined(file, reason))
+    for file, reason in sorted((held.unfetched | held.reduced.unfetched).items()):
+        status.unfetched.append(Quarantined(file, reason))
 
 
 def _attempts(held: Holdings) -> list[Attempt]:

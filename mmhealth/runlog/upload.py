@@ -27,6 +27,7 @@ from mmhealth.runlog.layout import (
     writer_path,
 )
 from mmhealth.runlog.losses import Losses
+from mmhealth.runlog.reduced import summaries_in
 from mmhealth.runlog.storage import ObjectStore, Retries
 from mmhealth.schema import STEPS, TABLES
 
@@ -67,9 +68,9 @@ class Upload:
     def send(self) -> Uploaded:
         """Send what is lacking. Raises ObjectStoreError and OSError; then the next call goes on.
 
-        A step's rows go before the commit that speaks of them, what a writer says of itself after
-        both, as it was before, and a bigger segment before the small ones that it replaces are
-        removed: readers may be at work.
+        A step's rows, or the summary that stands for them, go before the commit that speaks of
+        them, what a writer says of itself after both, as it was before, and a bigger segment before
+        the small ones that it replaces are removed: readers may be at work.
         """
         if self._there is None:
             self.store.look()
@@ -79,8 +80,13 @@ class Upload:
         writers = [(w, self._about(w)) for w in list_writers(self.run_dir) if self.wanted(w)]
         commits = self._sealed(STEPS.name)
         rows = (name for table in TABLES if table != STEPS.name for name in self._sealed(table))
-        for name in (*rows, *commits):
-            self._send_segment(name, self._there, done)
+        for name in rows:
+            self._send_segment(name.path, self._there, done)
+        # Of rows that were gone by now a summary stands: it was there before they went.
+        for path in summaries_in(self.run_dir):
+            self._send_segment(path, self._there, done)
+        for name in commits:
+            self._send_segment(name.path, self._there, done)
         for writer, content in writers:
             self._send_writer(writer, content)
         for table in TABLES:
@@ -91,10 +97,11 @@ class Upload:
         return done
 
     def lacking(self) -> int:
-        """Segments that are not there, as far as is known."""
+        """Segments and summaries that are not there, as far as is known."""
         there = self._there or {}
-        names = (name for table in TABLES for name in self._sealed(table))
-        return sum(_file(name) not in there for name in names)
+        paths = [name.path for table in TABLES for name in self._sealed(table)]
+        paths += summaries_in(self.run_dir)
+        return sum(f"{path.parent.name}/{path.name}" not in there for path in paths)
 
     def _sealed(self, table: str) -> list[Sealed]:
         names = map(parse_segment, list_folder(self.run_dir / table))
@@ -112,17 +119,17 @@ class Upload:
                 f"{self.store.url} holds another run than {self.run_dir}: upload to another URL"
             )
 
-    def _send_segment(self, name: Sealed, there: dict[str, int], done: Uploaded) -> None:
-        file = _file(name)
+    def _send_segment(self, path: Path, there: dict[str, int], done: Uploaded) -> None:
+        file = f"{path.parent.name}/{path.name}"
         try:
-            size = name.path.stat().st_size
+            size = path.stat().st_size
             if there.get(file) == size:
                 done.present += 1
                 return
             if size:
-                self.store.write(file, lambda stream: _copy(name.path, stream))
+                self.store.write(file, lambda stream: _copy(path, stream))
         except FileNotFoundError:
-            return  # merged into a bigger one meanwhile
+            return  # merged into a bigger one meanwhile, or reduced
         there[file] = size
         done.sent += 1
         done.sent_bytes += size

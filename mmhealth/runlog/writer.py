@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mmhealth.errors import RunUnavailableError
 from mmhealth.runlog.background import Background
 from mmhealth.runlog.columns import unify
 from mmhealth.runlog.compaction import compact
@@ -180,7 +181,7 @@ class RunWriter:
                 return
             if self._compact_segments:
                 # Nothing is lost where it fails: the small segments stay, and the next one tries.
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, RunUnavailableError):
                     compact(
                         self._run_dir,
                         least=self._compact_segments,

@@ -110,12 +110,3 @@ def test_segments_merged_between_look_and_read_are_no_loss(tmp_path: Path) -> No
     compact(path)
     assert all(data.complete for data in run.tail())
     assert not run.status().data_lost
-
-
-def test_columns_that_some_steps_lack_are_null_there(tmp_path: Path) -> None:
-    with Recorder(tmp_path / "run") as rec:
-        rec.log_step(0, {"reward": np.ones(3), "horizon": [1, 2, 3]})
-        rec.log_step(1, {"reward": np.ones(2)})
-    found = open_run(tmp_path / "run").rows("trajectories", ["horizon"])
-    assert found["horizon"].to_list() == [1, 2, 3, None, None]
-    assert found["step"].to_list() == [0, 0, 0, 1, 1]

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -5,6 +6,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from mmhealth import Recorder, open_run
 from mmhealth.runlog.columns import to_columns, unify
 from mmhealth.schema import TRAJECTORIES, UPDATES
 
@@ -106,3 +108,12 @@ def test_schema_only_grows() -> None:
     third, bad = unify({"a": pa.array(["text"]), "b": pa.array([3])}, second.schema)
     assert bad == {"a"}
     assert third.to_pylist() == [{"a": None, "b": "3", "c": None}]
+
+
+def test_a_column_without_a_name_is_left_out_and_counted(tmp_path: Path, batch: Any) -> None:
+    with Recorder(tmp_path / "run") as rec:
+        rec.log_step(0, batch(0) | {"": np.arange(64)}, {"": 1.0, "loss": 2.0})
+    run = open_run(tmp_path / "run")
+    assert {loss.kind: loss.count for loss in run.status().losses} == {"column": 2}
+    assert len(run.trajectories) == 64
+    assert run.steps["loss"].to_list() == [2.0]

@@ -274,3 +274,29 @@ for step in range(5):
     run = open_run(tmp_path / "run")
     assert run.status().steps_complete == 5
     assert not list((tmp_path / "run").rglob("*.arrows"))
+
+
+FASTER_THAN_IT_SEALS = """
+import resource, sys
+import numpy as np
+from mmhealth import Recorder
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() >> 20
+
+rows = {f"x{number}": np.random.default_rng(number).random(4000) for number in range(8)}
+with Recorder(sys.argv[1], segment_bytes=1) as rec:
+    for step in range(250):
+        rec.log_step(step, rows)
+        if step == 50:
+            early = resident()
+    print(resident() - early)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux for its memory")
+def test_steps_that_wait_to_be_sealed_hold_no_memory(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FASTER_THAN_IT_SEALS, str(tmp_path / "run")]
+    grown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert int(grown.stdout) < 60  # MiB for 200 steps; a buffer each made it 200

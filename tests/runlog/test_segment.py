@@ -1,10 +1,17 @@
+import json
 import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mmhealth import Recorder, open_run
+from mmhealth.runlog.checksum import checksum_of
+from mmhealth.runlog.layout import Writer, sealed_path
+from mmhealth.runlog.segment import described_batches, write_segment
 
 STEPS = 40
 
@@ -93,3 +100,52 @@ def test_a_file_with_a_strange_name_is_named(run_dir: Path) -> None:
     run = open_run(run_dir)
     assert [item.file for item in run.status().quarantined] == ["trajectories/backup.parquet"]
     assert run.status().steps_complete == STEPS
+
+
+def test_whole_numbers_of_every_width_come_back_with_their_extremes(tmp_path: Path) -> None:
+    """Written as differences, which wrap around."""
+    rng = np.random.default_rng(0)
+    columns: dict[str, Any] = {"trajectory_id": np.arange(500) + (1 << 40)}
+    for kind in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"):
+        low, high = np.iinfo(kind).min, np.iinfo(kind).max
+        values = rng.integers(low, high, 500, dtype=kind, endpoint=True)
+        values[:4] = [low, high, low, high]
+        columns[kind] = values
+    masked = [None, 7] * 250
+    with Recorder(tmp_path / "run", strict=True) as rec:
+        rec.log_step(0, columns | {"some": masked})
+    assert not list((tmp_path / "run").rglob("*.arrows"))
+    found = open_run(tmp_path / "run").trajectories
+    for name, values in columns.items():
+        assert found[name].to_list() == values.tolist(), name
+    assert found["some"].to_list() == masked
+
+
+def test_a_footer_names_the_batches_once_and_is_read_as_it_was_written_before(
+    tmp_path: Path,
+) -> None:
+    rows = pa.table({"step": list(range(2000))})
+    batches = [(seq, 1) for seq in range(2000)]
+    path = write_segment(tmp_path, Writer(0, 0), batches, rows.schema, [rows])
+    footer = pq.read_metadata(path)
+    assert described_batches(footer).tolist() == [list(batch) for batch in batches]
+    text = footer.metadata[b"mmhealth"]
+    assert footer.serialized_size < len(text) + 2000
+    before = tmp_path / "before.parquet"
+    as_before = {b"mmhealth": json.dumps(json.loads(text)).encode()}
+    pq.write_table(rows.replace_schema_metadata(as_before), before)
+    assert (described_batches(pq.read_metadata(before)) == described_batches(footer)).all()
+
+
+@pytest.mark.parametrize(
+    "described",
+    [b"{}", b'{"batches":[[1]]}', b'{"batches":[[1,"x"]]}', b'{"batches":[[1,2],[3]]}', b"[1,2]"],
+)
+def test_a_segment_whose_footer_makes_no_sense_is_quarantined(
+    run_dir: Path, described: bytes
+) -> None:
+    rows = pa.table({"step": [1]}).replace_schema_metadata({b"mmhealth": described})
+    file = run_dir / "updates" / "made"
+    pq.write_table(rows, file)
+    made = file.rename(sealed_path(file.parent, Writer(0, 0), 90, 90, checksum_of(file)[0]))
+    assert [q.file for q in open_run(run_dir).status().quarantined] == [f"updates/{made.name}"]

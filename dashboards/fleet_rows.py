@@ -136,4 +136,6 @@ def _finite(value: float) -> float | None:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value if value is None or isinstance(value, bool | int | float) else str(value)

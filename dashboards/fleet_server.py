@@ -93,10 +93,12 @@ class RunViews:
 
     def _view(self, number: int) -> Wsgi | None:
         with self._lock:
+            path = self._watcher.path(number)
+            if path is None:
+                if number in self._open:
+                    self._open.pop(number)[0].stop()
+                return None
             if number not in self._open:
-                path = self._watcher.path(number)
-                if path is None:
-                    return None
                 [watcher] = watch_runs([path], self._policy)
                 app = build_app([watcher], self._policy, prefix=f"/run/{number}/", home="/")
                 self._open[number] = watcher, app.server

@@ -36,7 +36,7 @@ def describe(snapshot: Snapshot, now: float | None = None) -> CardText:
         why=verdict.why,
         step="–" if verdict.step is None else f"{verdict.step:,}",
         last_row=_ago(status.last_commit, time.time() if now is None else now),
-        rows=f"{status.rows_read:,} / {status.rows_present:,}",
+        rows=f"{status.rows_read:,} / {status.rows_present:,}" + _reduced(status),
         losses="\n".join(([snapshot.message] if snapshot.message else []) + _gaps(status)),
     )
 
@@ -52,6 +52,11 @@ def _ago(committed: float | None, now: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.0f} h ago"
     return f"{seconds / 86400:.0f} days ago"
+
+
+def _reduced(status: RunStatus) -> str:
+    steps = status.steps_reduced
+    return f", {steps:,} step{'' if steps == 1 else 's'} reduced" if steps else ""
 
 
 def _gaps(status: RunStatus) -> list[str]:

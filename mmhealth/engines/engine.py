@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
+from mmhealth.errors import EngineError
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -31,7 +33,8 @@ class Engine(Protocol):
         ``function`` and tasks must be picklable, and doing a task twice must be harmless: one whose
         worker died is done again. Tasks are drawn no further ahead than the workers can use, so
         that neither they nor results pile up. What ``function`` raises is raised here. Raises
-        EngineError, which names the task, when a task's workers keep dying.
+        LostTaskError, which holds the task, when its workers keep dying, and EngineError when
+        workers are ended before the results are taken.
         """
 
     def close(self) -> None:
@@ -69,6 +72,16 @@ class SerialEngine(Engine):
 
     def close(self) -> None:
         """There is nothing to end."""
+
+
+CLOSED = "the engine was closed before all results were taken: take them inside of its with block"
+"""What is wrong with a map that goes on after the engine's end."""
+
+
+def check_workers(workers: int) -> None:
+    """Raises EngineError for a number of workers that would do nothing."""
+    if workers < 1:
+        raise EngineError(f"an engine has at least one worker, not {workers}")
 
 
 def in_words(task: object) -> str:

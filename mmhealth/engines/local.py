@@ -5,10 +5,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
+from typing import Self
 
-from mmhealth.engines.engine import Engine, Progress, Result, Task, in_words
+from mmhealth.engines.engine import (
+    CLOSED,
+    Engine,
+    Progress,
+    Result,
+    Task,
+    check_workers,
+    in_words,
+)
 from mmhealth.engines.worker import Job, Worker
-from mmhealth.errors import EngineError
+from mmhealth.errors import EngineError, LostTaskError
 
 _AHEAD = 2
 """Tasks drawn for each worker: the one it works on, and one whose turn has not come."""
@@ -23,7 +32,8 @@ def available_cores() -> int:
 
 @dataclass
 class LocalEngine(Engine):
-    """Spawned processes: begun when there are tasks for them, ended by `close`.
+    """Spawned processes: begun when the engine is entered, or there are tasks for them; ended by
+    `close`.
 
     A worker that dies is replaced, and its task done again. Workers end with the process that began
     them, however that ends. A script that uses this guards what it does with
@@ -32,6 +42,17 @@ class LocalEngine(Engine):
 
     workers: int = field(default_factory=available_cores)
     _workers: list[Worker] = field(default_factory=list, init=False, repr=False)
+    _closed: int = field(default=0, init=False, repr=False, compare=False)
+    """How many times."""
+
+    def __post_init__(self) -> None:
+        check_workers(self.workers)
+
+    def __enter__(self) -> Self:
+        """Begin workers, one a core: they get ready while tasks are looked for."""
+        while len(self._workers) < min(self.workers, available_cores()):
+            self._workers.append(Worker())
+        return self
 
     def map(
         self,
@@ -43,8 +64,11 @@ class LocalEngine(Engine):
         source = iter(tasks)
         flight = deque[Job[Task, Result]]()
         yielded = done = 0
+        closed = self._closed
         try:
             while True:
+                if closed != self._closed:
+                    raise EngineError(CLOSED)
                 self._collect(timeout=0)
                 self._fill(flight, function, source)
                 if not flight:
@@ -66,8 +90,11 @@ class LocalEngine(Engine):
     def close(self) -> None:
         """See `Engine.close`."""
         for worker in self._workers:
+            worker.dismiss()
+        for worker in self._workers:
             worker.end()
         self._workers.clear()
+        self._closed += 1
 
     def _fill(
         self,
@@ -91,9 +118,10 @@ class LocalEngine(Engine):
             if job.answer is not None or job.given:
                 continue
             if job.deaths >= _DEATHS:
-                raise EngineError(
+                raise LostTaskError(
                     f"{job.deaths} workers died of the task {in_words(job.task)}; the last "
-                    f"{job.died_of}. Where memory ran out, use fewer workers"
+                    f"{job.died_of}",
+                    job.task,
                 )
             worker = next((worker for worker in self._workers if worker.job is None), None)
             if worker is None:

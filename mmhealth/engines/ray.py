@@ -7,9 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from mmhealth.engines.engine import Engine, Progress, Result, Task, in_words
+from mmhealth.engines.engine import (
+    CLOSED,
+    Engine,
+    Progress,
+    Result,
+    Task,
+    check_workers,
+    in_words,
+)
 from mmhealth.engines.local import available_cores
-from mmhealth.errors import EngineError
+from mmhealth.errors import EngineError, LostTaskError
 
 _AHEAD = 2
 """Tasks in flight for each CPU: one that is worked on, one whose arguments are on their way."""
@@ -41,7 +49,10 @@ class RayEngine(Engine):
         workers: int | None = None,
         runtime_env: Mapping[str, Any] | None = None,
     ) -> None:
+        if workers is not None:
+            check_workers(workers)
         self._ray = _import_ray()
+        self._closed = 0
         self._joined = not self._ray.is_initialized()
         self._most = workers
         if self._joined:
@@ -72,8 +83,11 @@ class RayEngine(Engine):
         yielded = done = 0
         most = self.workers
         most = most if self._most is not None else most * _AHEAD
+        closed = self._closed
         try:
             while True:
+                if closed != self._closed:
+                    raise EngineError(CLOSED)
                 while len(flight) < most:
                     for task in source:
                         flight.append(_Flight(task, self._do.remote(function, task)))
@@ -94,11 +108,13 @@ class RayEngine(Engine):
                 yielded += 1
                 yield self._result(item)
         finally:
-            for item in flight:
-                self._ray.cancel(item.ref)
+            if self._ray.is_initialized():
+                for item in flight:
+                    self._ray.cancel(item.ref)
 
     def close(self) -> None:
         """Leave the cluster that was joined, or end the one that was started; no other."""
+        self._closed += 1
         if self._joined and self._ray.is_initialized():
             self._ray.shutdown()
 
@@ -123,9 +139,11 @@ class RayEngine(Engine):
                 raise error.cause from None
             raise EngineError(f"the task {in_words(item.task)} failed: {error}") from error
         except errors.RayError as error:
-            raise EngineError(
+            raise LostTaskError(
                 f"{_RETRIES + 1} workers died of the task {in_words(item.task)}, or what it needs "
-                f"is gone: {type(error).__name__}: {error}. Where memory ran out, use fewer workers"
+                f"is gone: {type(error).__name__}: {error}. Where memory ran out, use fewer "
+                "workers",
+                item.task,
             ) from error
 
 

@@ -5,10 +5,12 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any, Generic
 
@@ -40,6 +42,10 @@ class Worker:
     """A process, and what it has to do."""
 
     def __init__(self) -> None:
+        if multiprocessing.current_process().daemon:
+            raise EngineError(
+                "a worker begins no workers of its own: what it does uses SerialEngine"
+            )
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.job: Job[Any, Any] | None = None
@@ -61,10 +67,9 @@ class Worker:
 
     def take(self) -> bool:
         """Take the answer, once there is something to read; False where the process died of it."""
-        job, self.job = self.job, None
+        job = self.job
         if job is None:
             return True
-        job.given = False
         try:
             job.answer = self.connection.recv_bytes()
         except (EOFError, OSError):
@@ -72,14 +77,21 @@ class Worker:
             job.deaths += 1
             job.died_of = _cause(self._process.exitcode)
             self.end()
+            job.given = False
             return False
+        # Not before: whoever is interrupted while the answer comes leaves a worker that is at work.
+        self.job, job.given = None, False
         return True
 
-    def end(self) -> None:
-        """End the process: at once where it works, else when it sees that nobody asks any more."""
+    def dismiss(self) -> None:
+        """Let the process end: at once where it works, else when it sees that nobody asks."""
         self.connection.close()
         if self.job is not None:
             self._process.kill()
+
+    def end(self) -> None:
+        """See that the process ends."""
+        self.dismiss()
         self._process.join(_LINGER_S)
         if self._process.is_alive():
             self._process.kill()
@@ -88,15 +100,21 @@ class Worker:
 
 
 _LINGER_S = 5.0
+_MOST_TASKS = "mmhealth.health.windows"
+"""What most tasks are made of: imported while there is none."""
 
 
 def _work(connection: Connection) -> None:
     """Answer until nobody asks any more: the life of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    import_module(_MOST_TASKS)
     with contextlib.suppress(EOFError, OSError):
         while True:
             connection.send_bytes(_answer(connection.recv_bytes()))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # Taking an interpreter down takes longer than many a task.
 
 
 def _end_with_parent() -> None:
@@ -117,15 +135,20 @@ def _answer(message: bytes) -> bytes:
             answer = pickle.dumps((error, None))
             pickle.loads(answer)
         except Exception:  # noqa: BLE001 (so do errors of pickling errors end)
-            words = f"{type(error).__name__}: {error}"
-            return pickle.dumps((EngineError(words), None))
+            unknown = EngineError(f"{type(error).__name__}: {error}")
+            unknown.add_note(error.__notes__[-1])
+            return pickle.dumps((unknown, None))
         return answer
 
 
 def _cause(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        try:
-            return f"was killed by {signal.Signals(-exit_code).name}"
-        except ValueError:
-            return f"was killed by signal {-exit_code}"
-    return f"ended with exit code {exit_code}"
+    if exit_code is None or exit_code >= 0:
+        return (
+            f"ended with exit code {exit_code}. A script that begins workers guards what it does "
+            'with if __name__ == "__main__"'
+        )
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    return f"was killed by {name}. Where memory ran out, use fewer workers"

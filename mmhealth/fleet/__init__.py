@@ -6,6 +6,7 @@ from mmhealth.fleet.headroom import WorstMetric, worst_metric
 from mmhealth.fleet.judge import Fleet, judge_fleet, judge_one, judge_runs
 from mmhealth.fleet.page import render_fleet_page
 from mmhealth.fleet.pages import write_pages
+from mmhealth.fleet.prune import prune_runs
 from mmhealth.fleet.select import select_runs
 from mmhealth.fleet.summary import RunSummary, summarise_run
 from mmhealth.fleet.terminal import fleet_markdown, print_fleet_table
@@ -21,6 +22,7 @@ __all__ = [
     "judge_one",
     "judge_runs",
     "print_fleet_table",
+    "prune_runs",
     "render_fleet_page",
     "select_runs",
     "summarise_run",

@@ -70,8 +70,12 @@ def _no_run(pattern: str) -> RunNotFoundError:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a path is a run directory, readable or not."""
-    return (path / RUN_FILE).is_file()
+    """Whether a path is a run directory, readable or not; as one that may not be looked into is
+    taken, for whoever judges it to say so."""
+    try:
+        return (path / RUN_FILE).is_file()
+    except PermissionError:
+        return True
 
 
 def _below(folder: Path) -> Iterator[Path]:

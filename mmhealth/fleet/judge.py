@@ -2,13 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from mmhealth.engines import Engine, Progress, SerialEngine
-from mmhealth.errors import MmhealthError
+from mmhealth.errors import LostTaskError, MmhealthError
 from mmhealth.fleet.find import find_runs
 from mmhealth.fleet.summary import VERDICTS, RunSummary, RunVerdict, summarise_run, unreadable
 from mmhealth.health import Monitor, Policy, default_policy
@@ -62,8 +62,36 @@ def judge_runs(
     if rules.reference is not None:
         open_run(rules.reference)
     judge = partial(judge_one, policy=rules, cache=cache)
-    runs = list((engine or SerialEngine()).map(judge, paths, told))
+    runs = list(each_judged(judge, list(paths), engine or SerialEngine(), told))
     return Fleet(rules, tuple(with_labels(runs)))
+
+
+def each_judged(
+    judge: Callable[[RunPlace], RunSummary],
+    paths: list[RunPlace],
+    engine: Engine,
+    told: Progress | None = None,
+) -> Iterator[RunSummary]:
+    """What ``judge`` says of each run, in order; one that workers die of is one that cannot be
+    read, and costs no other."""
+    lost: dict[RunPlace, RunSummary] = {}
+    done = most = 0
+
+    def count(now: int) -> None:
+        nonlocal most
+        if told is not None and len(paths) - len(here) + now > most:
+            told(most := len(paths) - len(here) + now)
+
+    while done < len(paths):
+        here = [path for path in paths[done:] if path not in lost]
+        summaries = engine.map(judge, here, count)
+        try:
+            for path in paths[done:]:
+                yield lost.get(path) or next(summaries)
+                done += 1
+        except LostTaskError as error:
+            place = next(path for path in here if path == error.task)
+            lost[place] = unreadable(place, error)
 
 
 def judge_one(path: RunPlace, policy: Policy, cache: Path | None = None) -> RunSummary:
@@ -73,7 +101,7 @@ def judge_one(path: RunPlace, policy: Policy, cache: Path | None = None) -> RunS
     """
     try:
         return summarise_run(Monitor(path, policy, cache=cache))
-    except (MmhealthError, OSError) as error:
+    except (MmhealthError, OSError, UnicodeError) as error:
         return unreadable(path, error)
 
 

@@ -100,7 +100,7 @@ def _controls(shown: Sequence[RunSummary], settings: Sequence[str]) -> str:
         f"<fieldset><legend>Verdict</legend>{chips}</fieldset>"
         f'<output id="count">{len(shown):,} runs</output></div>'
         '<p class="problem" id="problem" role="alert"></p>'
-        "<noscript><p>Sorting and filtering need JavaScript.</p></noscript>"
+        '<p class="noscript">Sorting, filtering and details need JavaScript.</p>'
     )
 
 
@@ -190,7 +190,7 @@ def _curve(worst: WorstMetric) -> str:
 
 def _data(run: RunSummary, settings: Sequence[str]) -> dict[str, Any]:
     """What the script sorts, filters and shows in the details."""
-    varied = [_short(run.config.get(key)) for key in settings]
+    varied = [_setting(run.config.get(key)) for key in settings]
     return {
         "verdict": run.verdict,
         "fields": [_sortable(get(run)) for get in FIELDS.values()],
@@ -226,6 +226,13 @@ def _details(run: RunSummary) -> list[tuple[str, str]]:
         ("path", run.path),
         ("audit", f"mmhealth audit {shlex.quote(run.path)} --html audit.html"),
     ]
+
+
+def _setting(value: Any) -> Any:
+    """What is sorted and filtered by: NaN is not known."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else _sortable(value)
+    return _short(value)
 
 
 def _short(value: Any) -> Any:

@@ -28,7 +28,8 @@ body { max-width: 110rem; }
 .fleet .more { font: inherit; line-height: 1; color: var(--muted); background: none; border: 0;
   cursor: pointer; padding: .2rem .35rem; }
 .fleet .more[aria-expanded=true] { transform: rotate(90deg); }
-.js .later { display: none; }
+.js :is(.later, .noscript) { display: none; }
+:root:not(.js) :is(.controls, .k-more) { display: none; }
 .fleet svg { display: block; }
 .fleet .limit { stroke: var(--muted); stroke-dasharray: 2 2; }
 .fleet .curve { stroke: currentColor; fill: none; stroke-width: 1.4; stroke-linejoin: round; }
@@ -88,13 +89,15 @@ function equal(value, wanted) {
   return new RegExp(`^${pattern}$`, 'is').test(String(value));
 }
 function condition(text) {
-  const match = /^([^=!<>]+)(<=|>=|!=|=|<|>)(.*)$/s.exec(text);
+  const match = /^([^=!<>]+)(<=|>=|!=|==?|<|>)(.*)$/s.exec(text);
   if (!match) {
     const word = text.toLowerCase();
     return (run) => run.text.includes(word);
   }
-  const [, key, sign, value] = match, get = getter(key), wanted = value.split(',');
+  const [, key, given, value] = match, get = getter(key), wanted = value.split(',');
+  const sign = given === '==' ? '=' : given;
   if (wanted.some((item) => !item)) throw new Error(`${text} has no value`);
+  if (wanted.some((item) => '=<>'.includes(item[0]))) throw new Error(`${text}: what is the sign?`);
   if (sign === '=' || sign === '!=')
     return (run) => wanted.some((item) => equal(get(run), item)) === (sign === '=');
   if (!wanted.every(isNumber)) throw new Error(`${value} is not a number`);
@@ -145,15 +148,18 @@ const watchEnd = new IntersectionObserver((seen) => {
 }, {rootMargin: '1200px'});
 addEventListener('beforeprint', () => placeMore(pending.length));
 const words = new Intl.Collator('en', {numeric: true});
+// Numbers before words.
+function compare(a, b) {
+  if (isNumber(a) !== isNumber(b)) return isNumber(a) ? -1 : 1;
+  return isNumber(a) ? Number(a) - Number(b) : words.compare(String(a), String(b));
+}
 // Rows come with the gravest first. What is not known stays last either way.
 function order(runs) {
   if (sort.key === 'verdict') return sort.down ? [...runs].reverse() : runs;
   const get = getter(sort.key), sign = sort.down ? -1 : 1;
   const known = runs.filter((run) => get(run) !== null);
   const unknown = runs.filter((run) => get(run) === null);
-  const numbers = known.every((run) => isNumber(get(run)));
-  known.sort((a, b) => sign * (numbers ? Number(get(a)) - Number(get(b))
-    : words.compare(String(get(a)), String(get(b)))));
+  known.sort((a, b) => sign * compare(get(a), get(b)));
   return known.concat(unknown);
 }
 // The view is in the address, so that it can be shared.

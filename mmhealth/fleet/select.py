@@ -1,5 +1,6 @@
 """Which runs of a fleet are shown, and in which order."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from typing import Any
 from mmhealth.errors import SelectionError
 from mmhealth.fleet.summary import VERDICTS, RunSummary
 
-_CONDITION = re.compile(r"(?P<key>[^=!<>]+?)\s*(?P<sign><=|>=|!=|=|<|>)\s*(?P<value>.*)", re.DOTALL)
+_CONDITION = re.compile(
+    r"(?P<key>[^=!<>]+?)\s*(?P<sign><=|>=|!=|==?|<|>)\s*(?P<value>.*)", re.DOTALL
+)
 
 FIELDS: dict[str, Callable[[RunSummary], Any]] = {
     "verdict": lambda run: run.verdict,
-    "name": lambda run: run.label,
+    "name": lambda run: run.name,
     "path": lambda run: run.path,
     "state": lambda run: run.state,
     "rule": lambda run: run.worst and run.worst.rule,
@@ -31,6 +34,8 @@ FIELDS: dict[str, Callable[[RunSummary], Any]] = {
 }
 """What a run can be filtered and sorted by, beside its configuration."""
 
+_SIGNS = "=, !=, <, <=, > and >="
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -43,7 +48,7 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> "Condition":
-        """Take a filter apart. Raises SelectionError where there is no value."""
+        """Take a filter apart. Raises SelectionError where there is no value, or no number."""
         match = _CONDITION.fullmatch(text.strip())
         if match is None:
             return cls("", "", (text.strip().lower(),))
@@ -52,7 +57,13 @@ class Condition:
             raise SelectionError(
                 f"{text!r} has no value: write KEY=VALUE, such as verdict=critical"
             )
-        return cls(match["key"].strip(), match["sign"], values)
+        sign = "=" if match["sign"] == "==" else match["sign"]
+        if odd := next((value for value in values if value[0] in "=<>"), None):
+            raise SelectionError(f"{text!r}: no value begins with {odd[0]!r}; signs are {_SIGNS}")
+        if sign not in ("=", "!="):
+            for value in values:
+                _need_number(value, sign)
+        return cls(match["key"].strip(), sign, values)
 
     def holds(self, value: Any) -> bool:
         """Whether a run's value meets it; what is not known meets only ``!=``."""
@@ -74,19 +85,25 @@ def select_runs(
     among equals the least headroom. Raises SelectionError for a key that no run knows.
     """
     present = list(runs)
-    kept = present
-    for condition in map(Condition.parse, conditions):
+    kept = meeting(present, map(Condition.parse, conditions))
+    if sort == "verdict" or not kept:
+        return sorted(kept, key=gravity, reverse=reverse)
+    get = getter(sort, present)
+    known = [run for run in sorted(kept, key=gravity) if _is_known(get(run))]
+    unknown = [run for run in sorted(kept, key=gravity) if not _is_known(get(run))]
+    return sorted(known, key=lambda run: _order(get(run)), reverse=reverse) + unknown
+
+
+def meeting(runs: Sequence[RunSummary], conditions: Iterable[Condition]) -> list[RunSummary]:
+    """Runs that meet all conditions. Raises SelectionError for a key that no run knows."""
+    kept = list(runs)
+    for condition in conditions:
         if condition.key:
-            get = _getter(condition.key, present)
+            get = getter(condition.key, runs)
             kept = [run for run in kept if condition.holds(get(run))]
         else:
             kept = [run for run in kept if condition.values[0] in run_text(run)]
-    if sort == "verdict":
-        return sorted(kept, key=gravity, reverse=reverse)
-    get = _getter(sort, present)
-    known = [run for run in sorted(kept, key=gravity) if get(run) is not None]
-    unknown = [run for run in sorted(kept, key=gravity) if get(run) is None]
-    return sorted(known, key=lambda run: _order(get(run)), reverse=reverse) + unknown
+    return kept
 
 
 def gravity(run: RunSummary) -> tuple[int, bool, float, str]:
@@ -110,8 +127,11 @@ def varied_settings(runs: Sequence[RunSummary]) -> list[str]:
     return [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
 
 
-def _getter(key: str, runs: Sequence[RunSummary]) -> Callable[[RunSummary], Any]:
-    """The value of a key: a field, a setting, or a setting by the last part of its name."""
+def getter(key: str, runs: Sequence[RunSummary]) -> Callable[[RunSummary], Any]:
+    """The value of a key: a field, a setting, or a setting by the last part of its name.
+
+    Raises SelectionError for a key that no run knows, and for one that can mean several settings.
+    """
     if key in FIELDS:
         return FIELDS[key]
     wanted = key.removeprefix("config.")
@@ -125,27 +145,39 @@ def _getter(key: str, runs: Sequence[RunSummary]) -> Callable[[RunSummary], Any]
     raise SelectionError(f"no run has {key!r}: there are {', '.join(FIELDS)}{settings}")
 
 
+def _is_known(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
 def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
+    """A number, also one that is written as text; flags and NaN are none."""
+    if isinstance(value, bool):
         return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return None if math.isnan(number) else number
+
+
+def _need_number(text: str, sign: str) -> float:
+    number = _number(text)
+    if number is None:
+        raise SelectionError(f"{text!r} is not a number: {sign} compares numbers")
+    return number
 
 
 def _equal(value: Any, wanted: str) -> bool:
     if value is None:
         return False
     mine, theirs = _number(value), _number(wanted)
-    if mine is not None and theirs is not None and not isinstance(value, bool):
+    if mine is not None and theirs is not None:
         return mine == theirs
-    text = str(value)
-    return fnmatchcase(text.lower(), wanted.lower())
+    return fnmatchcase(str(value).lower(), wanted.lower().replace("[", "[[]"))
 
 
 def _compare(value: Any, sign: str, wanted: str) -> bool:
-    mine, theirs = _number(value), _number(wanted)
-    if theirs is None:
-        raise SelectionError(f"{wanted!r} is not a number: {sign} compares numbers")
+    mine, theirs = _number(value), _need_number(wanted, sign)
     if mine is None:
         return False
     return {"<": mine < theirs, ">": mine > theirs, "<=": mine <= theirs, ">=": mine >= theirs}[

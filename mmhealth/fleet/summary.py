@@ -1,5 +1,6 @@
 """What a fleet view says of one run: small enough to travel between processes."""
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,10 +101,11 @@ def summarise_run(monitor: Monitor, *, now: float | None = None) -> RunSummary:
     standing = [alert for alert in monitor.alerts if alert.state != "superseded"]
     course = held_out(run, standing)
     lead = _lead(course)
+    name = printable(run.name)
     return RunSummary(
         path=str(run.path),
-        name=run.name,
-        label=run.name,
+        name=name,
+        label=name,
         id=run.id,
         verdict=_as_run_verdict(verdict.name),
         why=verdict.why,
@@ -118,19 +120,31 @@ def summarise_run(monitor: Monitor, *, now: float | None = None) -> RunSummary:
         last_commit=status.last_commit,
         state=_state(run, status.last_commit, time.time() if now is None else now),
         data_lost=status.data_lost,
-        config=settings(run),
+        config=settings_of(run),
     )
 
 
 def unreadable(path: RunPlace, error: Exception) -> RunSummary:
     """The row of a run that cannot be read."""
+    name = printable(path.name)
     return RunSummary(
-        path=str(path),
-        name=path.name,
-        label=path.name,
+        path=printable(str(path)),
+        name=name,
+        label=name,
         verdict="unreadable",
-        why=str(error).replace(f"{path}/", ""),
+        why=printable(str(error)).replace(printable(f"{path}/"), ""),
     )
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """What is known of how it was made, flat, in text that can be written anywhere."""
+    text = json.dumps(settings(run), ensure_ascii=False).encode("utf-8", "replace")
+    return dict(json.loads(text))
+
+
+def printable(text: str) -> str:
+    """The same where what file systems know is no text: ``\\udcff`` for a byte that is none."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _as_run_verdict(name: VerdictName) -> RunVerdict:

@@ -1,5 +1,6 @@
 """A fleet as a table on a terminal, or in Markdown."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from mmhealth.report.terminal import STYLES
 
 _BLOCKS = 12
 _GAP = 2
+_MARKUP = re.compile("<(?=[A-Za-z/!?])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,8 @@ def _cells(run: RunSummary, now: float) -> dict[str, Text]:
     worst = run.why if run.worst is None else worst_words(run.worst)
     return {
         "verdict": Text(run.verdict, style=STYLES.get(run.verdict, "bold red")),
-        "run": Text(run.label, style="bold"),
-        "worst metric": Text(" ".join(worst.split())),
+        "run": Text(_one_line(run.label), style="bold"),
+        "worst metric": Text(_one_line(worst)),
         "firing since": Text(firing_words(run)),
         "lead": Text(lead_words(run)),
         "step": Text("" if run.step is None else str(run.step)),
@@ -131,5 +133,12 @@ def _aligned(row: Mapping[str, Text], columns: list[_Column], widths: Mapping[st
 
 
 def _line(cells: Sequence[str]) -> str:
-    escaped = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
+    escaped = (_MARKUP.sub("&lt;", _one_line(cell)).replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(escaped)} |"
+
+
+def _one_line(text: str) -> str:
+    """What a name or an error says, without line ends and codes that a terminal obeys."""
+    return "".join(
+        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split())
+    )

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from mmhealth.engines import Engine
 from mmhealth.errors import EngineError, MmhealthError, RunNotFoundError
 from mmhealth.fleet.find import find_runs
-from mmhealth.fleet.judge import judge_one
+from mmhealth.fleet.judge import each_judged, judge_one
 from mmhealth.fleet.summary import SILENT_S, RunSummary
 from mmhealth.health import Policy
 from mmhealth.place import RunPlace, run_place
@@ -86,7 +86,7 @@ class FleetWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, after the runs that are being judged."""
+        """End the thread, after the run that is being judged."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(10)
@@ -108,17 +108,19 @@ class FleetWatcher:
             del self._rows[gone]
             self._seen.pop(gone, None)
         now = time.time()
-        beside = () if self.policy.reference is None else fingerprint(Path(self.policy.reference))
-        prints = {path: fingerprint(path) + beside for path in paths}
+        reference = self.policy.reference
+        beside = () if reference is None else _seen_of(run_place(reference))
+        prints = {path: _seen_of(path) + beside for path in paths}
         due = [path for path in paths if self._is_due(path, prints[path], now)]
         self._publish(len(due), message)
-        judged = self._engine.map(
-            partial(judge_one, policy=self.policy, cache=self._cache), self._until_stopped(due)
-        )
-        for count, (path, summary) in enumerate(zip(due, judged, strict=False), 1):
+        judge = partial(judge_one, policy=self.policy, cache=self._cache)
+        judged = each_judged(judge, due, self._engine)
+        for count, (path, summary) in enumerate(zip(due, judged, strict=True), 1):
             self._seen[path] = prints[path]
             self._put(path, summary)
             self._publish(len(due) - count, message)
+            if self._stop.is_set():
+                return
 
     def _is_due(self, path: RunPlace, found: Fingerprint, now: float) -> bool:
         row = self._rows.get(path)
@@ -142,12 +144,6 @@ class FleetWatcher:
         if (rows, due, message) != (old.rows, old.due, old.message):
             self.snapshot = FleetSnapshot(rows, old.revision + 1, due, message)
 
-    def _until_stopped(self, paths: list[RunPlace]) -> Iterator[RunPlace]:
-        for path in paths:
-            if self._stop.is_set():
-                return
-            yield path
-
     def _follow(self) -> None:
         pause = 0.0
         while not self._stop.wait(pause):
@@ -160,3 +156,12 @@ class FleetWatcher:
             except (MmhealthError, OSError) as error:
                 self._publish(0, str(error))
             pause = max(self._pause, min(2 * (time.monotonic() - began), _LONGEST_PAUSE_S))
+
+
+def _seen_of(path: RunPlace) -> Fingerprint:
+    """What a run looks like from outside; nothing where nothing can be seen: whoever judges it says
+    why."""
+    try:
+        return fingerprint(path)
+    except (MmhealthError, OSError, UnicodeError):
+        return ()

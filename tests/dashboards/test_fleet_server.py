@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,21 @@ def test_only_so_many_runs_are_followed_at_a_time(
         assert client.get(f"/run/{number_of(watcher, name)}/").status_code == 200
         following = [t.name for t in threading.enumerate() if t.name.startswith("mmhealth-watch-")]
         assert following == [f"mmhealth-watch-{name}"]
+    views.close()
+
+
+def test_a_run_that_is_gone_is_followed_no_more(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES / "fixed", tmp_path / "run")
+    watcher = FleetWatcher([str(tmp_path / "*")], default_policy(), SerialEngine())
+    watcher.look()
+    views = RunViews(watcher, default_policy())
+    client = Client(views)
+    address = f"/run/{number_of(watcher, 'fixed')}/"
+    assert client.get(address).status_code == 200
+    shutil.rmtree(tmp_path / "run")
+    watcher.look()
+    assert client.get(address).status_code == 404
+    assert not [t for t in threading.enumerate() if t.name.startswith("mmhealth-watch-")]
     views.close()
 
 

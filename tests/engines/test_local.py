@@ -1,4 +1,4 @@
-"""Processes of this machine: the same results in the same order, whatever happens to a worker."""
+"""Processes of this machine: what is theirs alone; the rest is in test_contract.py."""
 
 import os
 import signal
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mmhealth.engines import LocalEngine, SerialEngine
-from mmhealth.errors import EngineError, RunError
+from mmhealth.engines import LocalEngine
+from mmhealth.engines.local import available_cores
+from mmhealth.errors import EngineError
 from tests.engines import work
 
 
@@ -21,64 +22,18 @@ def two() -> Iterator[LocalEngine]:
         yield engine
 
 
-def is_alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def await_end(process: int) -> None:
-    while is_alive(process):
-        time.sleep(0.01)
-
-
-def test_results_come_in_the_order_of_the_tasks(two: LocalEngine) -> None:
-    assert list(two.map(work.stretched, range(20))) == list(range(20))
-    assert list(SerialEngine().map(work.stretched, range(5))) == list(range(5))
-
-
-def test_no_tasks_begin_no_worker() -> None:
+def test_workers_get_ready_when_the_engine_is_entered_or_asked() -> None:
+    assert list((idle := LocalEngine(2)).map(work.square, [])) == []
+    assert not idle._workers
+    ready = min(2, available_cores())
     with LocalEngine(2) as engine:
-        assert list(engine.map(work.square, [])) == []
-        assert not engine._workers
-
-
-def test_progress_counts_up_to_all_tasks(two: LocalEngine) -> None:
-    for engine in (two, SerialEngine()):
-        told: list[int] = []
-        list(engine.map(work.square, range(10), told.append))
-        assert told == sorted(set(told))
-        assert told[-1] == 10
-
-
-def test_tasks_are_not_drawn_far_ahead(two: LocalEngine) -> None:
-    drawn: list[int] = []
-
-    def tasks() -> Iterator[int]:
-        for number in range(100):
-            drawn.append(number)
-            yield number
-
-    results = two.map(work.square, tasks())
-    for taken in range(20):
-        next(results)
-        assert len(drawn) <= taken + 1 + 2 * two.workers
-    results.close()
-
-
-def test_what_a_task_raises_is_raised(two: LocalEngine) -> None:
-    results = two.map(work.picky, range(10))
-    assert [next(results) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(RunError, match="no run 3") as caught:
-        next(results)
-    assert "In a worker process" in caught.value.__notes__[0]
-    assert list(two.map(work.square, range(3))) == [0, 1, 4]
+        assert len(engine._workers) == ready
+        assert list(engine.map(work.square, [3])) == [9]
+        assert len(engine._workers) == ready
+    assert not engine._workers
 
 
 def test_what_cannot_be_pickled_is_an_error_and_no_death(two: LocalEngine) -> None:
-    with pytest.raises(EngineError, match="UnwillingError: no way"):
-        list(two.map(work.unwilling, [1]))
     with pytest.raises(AttributeError, match="pickle"):
         list(two.map(work.unpicklable, [1]))
     with pytest.raises(AttributeError, match="pickle"):
@@ -86,34 +41,13 @@ def test_what_cannot_be_pickled_is_an_error_and_no_death(two: LocalEngine) -> No
     assert list(two.map(work.square, range(3))) == [0, 1, 4]
 
 
-def test_a_killed_worker_is_replaced_and_its_task_done_again(
-    two: LocalEngine, tmp_path: Path
-) -> None:
-    tasks = [(tmp_path, number) for number in range(12)]
-    assert list(two.map(work.mortal, tasks)) == list(range(12))
-    assert (tmp_path / "died").exists()
-
-
 def test_workers_killed_while_idle_are_replaced(two: LocalEngine) -> None:
     workers = set(two.map(work.worker_id, range(8)))
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
-        await_end(worker)
+        work.await_end(worker)
     assert list(two.map(work.square, range(6))) == [n * n for n in range(6)]
     assert workers.isdisjoint(two.map(work.worker_id, range(8)))
-
-
-def test_a_task_that_kills_every_worker_is_named(two: LocalEngine) -> None:
-    results = two.map(work.lethal, range(10))
-    assert [next(results), next(results)] == [0, 1]
-    with pytest.raises(EngineError, match=r"workers died of the task 2; .* killed by SIGKILL"):
-        list(results)
-    assert list(two.map(work.square, range(3))) == [0, 1, 4]
-
-
-def test_maps_may_be_taken_in_turns(two: LocalEngine) -> None:
-    pairs = zip(two.map(work.square, range(9)), two.map(work.stretched, range(9)), strict=True)
-    assert list(pairs) == [(n * n, n) for n in range(9)]
 
 
 def test_one_that_is_given_up_leaves_nothing_at_work(two: LocalEngine, tmp_path: Path) -> None:
@@ -126,8 +60,61 @@ def test_one_that_is_given_up_leaves_nothing_at_work(two: LocalEngine, tmp_path:
     with pytest.raises(KeyboardInterrupt):
         list(two.map(work.marking, tasks()))
     for mark in tmp_path.iterdir():
-        await_end(int(mark.name))
+        work.await_end(int(mark.name))
     assert list(two.map(work.square, range(3))) == [0, 1, 4]
+
+
+def test_an_interrupted_answer_is_not_taken_for_another() -> None:
+    """Ctrl-C while a long answer is on its way, in a session that goes on."""
+
+    def interrupt(*_: object) -> None:
+        os.kill(worker, signal.SIGCONT)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with LocalEngine(1) as engine:
+            results = engine.map(work.identity_or_size, [0, 20_000_000, 1])
+            worker = next(results)
+            assert isinstance(worker, int)
+            # It is sending, and has filled the pipe before it stops: whoever receives waits.
+            assert engine._workers[0].connection.poll(60)
+            os.kill(worker, signal.SIGSTOP)
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                next(results)
+            assert list(engine.map(work.square, range(3))) == [0, 1, 4]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_worker_begins_no_workers(two: LocalEngine) -> None:
+    with pytest.raises(EngineError, match="a worker begins no workers of its own"):
+        list(two.map(work.nested, [3]))
+
+
+def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from mmhealth.engines import LocalEngine\n"
+        "with LocalEngine(1) as engine:\n"
+        "    list(engine.map(abs, [1]))\n"
+    )
+    done = run_script(script)
+    _, said = done.communicate()
+    assert done.returncode
+    assert said.splitlines()[-1].endswith(b'guards what it does with if __name__ == "__main__"')
+
+
+def run_script(file: Path, *arguments: Path) -> subprocess.Popen[bytes]:
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, str(file), *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -142,14 +129,7 @@ def test_workers_end_with_the_process_that_began_them(tmp_path: Path, blow: sign
     file.write_text(script)
     marks = tmp_path / "marks"
     marks.mkdir()
-    root = Path(__file__).parents[2]
-    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        [sys.executable, str(file), str(marks)],
-        env=os.environ | {"PYTHONPATH": path},
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    process = run_script(file, marks)
     while len(list(marks.iterdir())) < 2:
         assert process.poll() is None
         time.sleep(0.02)
@@ -161,4 +141,4 @@ def test_workers_end_with_the_process_that_began_them(tmp_path: Path, blow: sign
     assert process.returncode
     assert said.count(b"Traceback") == (blow is signal.SIGINT)
     for mark in marks.iterdir():
-        await_end(int(mark.name))
+        work.await_end(int(mark.name))

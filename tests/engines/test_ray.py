@@ -1,11 +1,10 @@
-"""A real Ray cluster, begun here: the same as other engines, whatever happens to a worker."""
+"""A real Ray cluster, begun here: what is Ray's alone; the rest is in test_contract.py."""
 
 import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 
 from mmhealth import open_run
 from mmhealth.engines import Engine, Progress, RayEngine, SerialEngine
-from mmhealth.errors import EngineError, RunError
+from mmhealth.errors import EngineError
 from mmhealth.health import build_timeline, windows
 from tests.engines import work
 
@@ -31,67 +30,6 @@ def four() -> Iterator[RayEngine]:
 @pytest.fixture(scope="module")
 def two(four: RayEngine) -> RayEngine:
     return RayEngine(workers=2)
-
-
-def test_results_come_in_the_order_of_the_tasks(two: RayEngine) -> None:
-    assert two.workers == 2
-    told: list[int] = []
-    assert list(two.map(work.stretched, range(20), told.append)) == list(range(20))
-    assert told == sorted(set(told))
-    assert told[-1] == 20
-    assert list(two.map(work.square, [])) == []
-
-
-def test_tasks_are_not_drawn_far_ahead(two: RayEngine) -> None:
-    drawn: list[int] = []
-
-    def tasks() -> Iterator[int]:
-        for number in range(100):
-            drawn.append(number)
-            yield number
-
-    results = two.map(work.square, tasks())
-    for taken in range(10):
-        next(results)
-        assert len(drawn) <= taken + 1 + 2 * two.workers
-    results.close()
-
-
-def test_what_a_task_raises_is_raised_as_it_is(two: RayEngine) -> None:
-    results = two.map(work.picky, range(10))
-    assert [next(results) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(RunError, match="no run 3") as caught:
-        next(results)
-    assert type(caught.value) is RunError
-    assert "In a Ray worker" in caught.value.__notes__[0]
-
-
-def test_a_killed_worker_is_replaced_and_its_task_done_again(
-    two: RayEngine, tmp_path: Path
-) -> None:
-    tasks = [(tmp_path, number) for number in range(12)]
-    assert list(two.map(work.mortal, tasks)) == list(range(12))
-    assert (tmp_path / "died").exists()
-
-
-def test_a_task_that_kills_every_worker_is_named(two: RayEngine) -> None:
-    results = two.map(work.lethal, range(5))
-    assert [next(results), next(results)] == [0, 1]
-    with pytest.raises(EngineError, match="3 workers died of the task 2"):
-        list(results)
-
-
-def test_what_is_given_up_is_not_gone_on_with(two: RayEngine, tmp_path: Path) -> None:
-    def tasks() -> Iterator[Path]:
-        yield tmp_path
-        while not list(tmp_path.iterdir()):
-            time.sleep(0.01)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        list(two.map(work.marking, tasks()))
-    # Both CPUs are free again long before the task would have ended.
-    assert list(two.map(work.square, range(6))) == [n * n for n in range(6)]
 
 
 class Killing(SerialEngine):

@@ -5,7 +5,21 @@ import signal
 import time
 from pathlib import Path
 
+from mmhealth.engines import LocalEngine
 from mmhealth.errors import RunError
+
+
+def await_end(process: int) -> None:
+    """Returns when a process does nothing any more."""
+    while _is_alive(process):
+        time.sleep(0.01)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 class UnwillingError(Exception):
@@ -58,6 +72,17 @@ def lethal(number: int) -> int:
 
 def worker_id(number: int) -> int:
     return os.getpid()
+
+
+def identity_or_size(size: int) -> object:
+    """Who works, or as many bytes as are asked for."""
+    return bytes(size) if size > 1 else os.getpid()
+
+
+def nested(number: int) -> list[int]:
+    """Asks for workers of its own."""
+    with LocalEngine(2) as engine:
+        return list(engine.map(square, range(number)))
 
 
 def marking(folder: Path) -> None:

@@ -1,4 +1,7 @@
 import json
+import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,6 +72,50 @@ def test_what_cannot_be_done_is_one_line_and_an_exit_code(
     assert done.code == code
     assert message in done.err
     assert len(done.err.splitlines()) == 1
+
+
+def test_what_a_filter_leaves_out_is_not_judged(
+    fleet: Run, tmp_path: Path, record: Callable[..., Path]
+) -> None:
+    for number in range(4):
+        record(tmp_path / "runs" / f"seed{number}", [1.0] * 3, config={"seed": number})
+    done = fleet(tmp_path / "runs", "--filter", "seed>=1", "--filter", "name!=seed3")
+    assert done.out.splitlines()[0] == "2 runs: 2 healthy"
+    done = fleet(tmp_path / "runs", "--filter", "seed=9", "--sort", "seed")
+    assert (done.code, done.out) == (0, "0 runs\n")
+    done = fleet(tmp_path / "runs", "--filter", "seed=1", "--filter", "verdict=critical")
+    assert done.out == "1 run: 1 healthy; 0 shown\n"
+
+
+def test_names_that_a_terminal_or_markdown_would_obey_are_text(
+    fleet: Run, tmp_path: Path, record: Callable[..., Path]
+) -> None:
+    record(tmp_path / "runs" / "new\nline", [1.0] * 3)
+    record(tmp_path / "runs" / "esc\x1b[31m", [1.0] * 3)
+    record(tmp_path / "runs" / "<b>|[red]", [1.0] * 3)
+    lines = fleet(tmp_path / "runs").out.splitlines()
+    assert len(lines) == 5
+    assert {re.split("  +", line)[1] for line in lines[2:]} == {
+        "new line", "esc\ufffd[31m", "<b>|[red]",
+    }  # fmt: skip
+    text = fleet(tmp_path / "runs", "--format", "markdown").out
+    assert "| &lt;b>\\|[red] |" in text
+    assert "\x1b" not in text
+
+
+def test_a_name_that_is_no_text_is_a_line_as_well(
+    fleet: Run, tmp_path: Path, record: Callable[..., Path]
+) -> None:
+    run = record(tmp_path / "runs" / "fine", [1.0] * 3)
+    try:
+        shutil.copytree(run, os.fsdecode(os.fsencode(tmp_path / "runs") + b"/bad\xff"))
+    except OSError:
+        pytest.skip("this file system takes names that are text alone")
+    record(tmp_path / "runs" / "odd", [1.0] * 3, config={"note": "\udcff", "more": ["\udcfe"]})
+    for format in ("text", "json", "markdown", "html"):
+        done = fleet(tmp_path / "runs", "--format", format)
+        assert (done.code, done.err) == (0, "")
+        assert "bad\\udcff" in done.out.replace("\\\\", "\\")
 
 
 def test_files_are_written_for_the_runs_that_are_shown(

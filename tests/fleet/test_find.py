@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,22 @@ def test_a_path_that_is_no_run_is_kept_for_its_row(folder: Path) -> None:
 def test_a_pattern_without_a_run_is_an_error_that_says_so(folder: Path, pattern: str) -> None:
     with pytest.raises(RunNotFoundError, match="no run directory matches"):
         find_runs([str(folder / pattern)])
+
+
+def test_a_folder_that_one_may_not_look_into_is_kept_for_its_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder / "a")
+    folder.joinpath("a").chmod(0o755)
+    Path("two").chmod(0o700 if (is_root := os.geteuid() == 0) else 0)
+    if is_root:
+        os.seteuid(65534)
+    try:
+        assert find_runs(["*"]) == [Path("one"), Path("two")]
+    finally:
+        if is_root:
+            os.seteuid(0)
+        Path("two").chmod(0o755)
 
 
 def test_a_run_whose_name_looks_like_a_pattern_is_found(folder: Path) -> None:

@@ -1,6 +1,8 @@
 import io
 import json
+import os
 import pickle
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,13 +11,16 @@ from rich.console import Console
 from mmhealth.engines import LocalEngine, SerialEngine
 from mmhealth.fleet import (
     Fleet,
+    RunSummary,
     fleet_markdown,
     fleet_summary_as_dict,
     judge_fleet,
     print_fleet_table,
     select_runs,
 )
+from mmhealth.fleet.judge import each_judged
 from mmhealth.health import Monitor, judge_run
+from mmhealth.place import RunPlace
 from mmhealth.report import dump_json
 
 
@@ -54,6 +59,25 @@ def test_the_engine_changes_nothing_and_a_summary_travels(fleet_folder: Path, fl
     assert max(len(pickle.dumps(run)) for run in fleet.runs) < 10_000
 
 
+def summary_or_death(path: RunPlace) -> RunSummary:
+    """A run called giant takes more memory than there is."""
+    if path.name == "giant":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return RunSummary(path=str(path), name=path.name, verdict="healthy", why="")
+
+
+def test_a_run_that_workers_die_of_is_a_row_and_costs_no_other() -> None:
+    paths: list[RunPlace] = [Path(name) for name in ("a", "b", "giant", "c", "d", "e")]
+    told: list[int] = []
+    with LocalEngine(2) as engine:
+        found = list(each_judged(summary_or_death, paths, engine, told.append))
+    assert [run.name for run in found] == [path.name for path in paths]
+    assert [run.verdict for run in found].count("unreadable") == 1
+    assert "3 workers died of the task" in found[2].why
+    assert told == sorted(set(told))
+    assert told[-1] == len(paths)
+
+
 def test_the_table_shows_the_gravest_first_on_any_width(fleet: Fleet) -> None:
     shown = select_runs(fleet.runs, (), reverse=False)
     for width in (60, 80, 160):
@@ -67,6 +91,15 @@ def test_the_table_shows_the_gravest_first_on_any_width(fleet: Fleet) -> None:
         assert verdicts == ["critical", "unreadable", "warning", "insufficient", "healthy"]
     assert "15 (" not in lines[4]
     assert lines[0].split()[1] == "collapsing"
+
+
+def test_every_key_of_the_json_is_documented(fleet: Fleet) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
+    text = text[text.index("## JSON") :]
+    for run in fleet_summary_as_dict(fleet, fleet.runs)["runs"]:
+        parts = [run, *(run[name] or {} for name in ("worst", "lead")), *run["alerts"]]
+        for key in {key for part in parts for key in part}:
+            assert f"`{key}`" in text, key
 
 
 def test_markdown_and_json_hold_the_same_runs(fleet: Fleet) -> None:

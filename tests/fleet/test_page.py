@@ -54,6 +54,15 @@ def test_the_page_is_whole_and_lists_every_run_in_order(fleet: Fleet) -> None:
     assert "://" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
 
 
+def test_numbers_that_json_lacks_are_sorted_by(tmp_path: Path, record: Any) -> None:
+    for name, value in (("a", float("nan")), ("b", float("inf")), ("c", 1e-5)):
+        record(tmp_path / name, [1.0] * 3, config={"lr": value})
+    fleet = judge_fleet([tmp_path])
+    data = data_of(render_fleet_page(fleet, fleet.runs))
+    place = data["settings"].index("lr")
+    assert [run["settings"][place] for run in data["runs"]] == [None, 1e308, 1e-5]
+
+
 def test_what_comes_from_a_run_is_text_and_never_markup(tmp_path: Path, record: Any) -> None:
     evil = "<img src=x onerror=alert(1)>"
     path = record(tmp_path / "a&b", [1.0] * 3, config={"note": evil, "</script>": evil})

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -38,11 +39,27 @@ def run(name: str, verdict: Any, headroom: float | None, **config: Any) -> RunSu
     )
 
 
+SMALL = {"model": "small"}
 RUNS = [
-    run("a-healthy", "healthy", 1.5, **{"optimizer.lr": 1e-5, "seed": 1, "model": "Big-7B"}),
-    run("b-critical", "critical", 0.5, **{"optimizer.lr": 1e-6, "seed": 2, "model": "small"}),
-    run("c-critical", "critical", 0.3, **{"optimizer.lr": 1e-6, "seed": 3, "model": "small"}),
-    run("d-warning", "warning", 0.9, **{"optimizer.lr": 1e-5, "seed": 4, "model": "small"}),
+    run(
+        "a-healthy",
+        "healthy",
+        1.5,
+        **{"optimizer.lr": 1e-5, "seed": 1, "model": "Big-7B", "ratio": math.nan, "flag": True},
+    ),
+    run(
+        "b-critical",
+        "critical",
+        0.5,
+        **{"optimizer.lr": 1e-6, "seed": 2, "note": "lr[1]", "ratio": "auto"} | SMALL,
+    ),
+    run(
+        "c-critical",
+        "critical",
+        0.3,
+        **{"optimizer.lr": 1e-6, "seed": 3, "ratio": math.inf} | SMALL,
+    ),
+    run("d-warning", "warning", 0.9, **{"optimizer.lr": 1e-5, "seed": 4} | SMALL),
     run("e-unreadable", "unreadable", None),
 ]
 
@@ -69,6 +86,12 @@ def names(*conditions: str, sort: str = "verdict", reverse: bool = False) -> str
         (["headroom<1"], "cbd"),
         (["lead > 2"], "c"),
         (["name=*-w*"], "d"),
+        (["verdict==critical", "seed==2"], "b"),
+        (["note=lr[1]"], "b"),
+        (["ratio=nan"], "a"),
+        (["ratio>0"], "c"),
+        (["flag>0"], ""),
+        (["flag=true"], "a"),
     ],
 )
 def test_filters_combine(conditions: list[str], expected: str) -> None:
@@ -84,6 +107,7 @@ def test_filters_combine(conditions: list[str], expected: str) -> None:
         ("lead", "bceda", "cbeda"),
         ("seed", "abcde", "dcbae"),
         ("lr", "cbdae", "dacbe"),
+        ("ratio", "cbeda", "bceda"),
     ],
 )
 def test_what_is_not_known_comes_last_either_way(sort: str, up: str, down: str) -> None:
@@ -97,6 +121,8 @@ def test_what_is_not_known_comes_last_either_way(sort: str, up: str, down: str) 
         ("verdict=", "has no value"),
         ("flavour=1", "no run has 'flavour': there are verdict, name.*settings optimizer.lr"),
         ("model<x", "'x' is not a number"),
+        ("lr<nan", "'nan' is not a number"),
+        ("lr=>1e-5", "no value begins with '>'; signs are =, !=, <"),
     ],
 )
 def test_a_filter_that_makes_no_sense_says_why(condition: str, message: str) -> None:
@@ -112,4 +138,6 @@ def test_a_short_name_must_mean_one_setting() -> None:
 
 def test_the_settings_that_vary_are_those_of_the_sweep() -> None:
     same = [replace(item, config=item.config | {"nodes": 8}) for item in RUNS[:4]]
-    assert varied_settings([*same, RUNS[4]]) == ["optimizer.lr", "seed", "model"]
+    assert varied_settings([*same, RUNS[4]]) == [
+        "optimizer.lr", "seed", "model", "ratio", "flag", "note",
+    ]  # fmt: skip

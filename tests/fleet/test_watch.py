@@ -93,6 +93,14 @@ def test_a_pattern_may_match_nothing_yet(tmp_path: Path, record: Callable[..., P
     assert (watcher.snapshot.message, len(watcher.snapshot.rows)) == ("", 1)
 
 
+def test_a_path_that_cannot_be_looked_into_stops_no_other(folder: Path) -> None:
+    (folder / "notes.txt").write_text("no run", encoding="utf-8")
+    given = [str(folder / "math" / "healthy"), str(folder / "notes.txt")]
+    watcher = FleetWatcher(given, default_policy(), SerialEngine())
+    watcher.look()
+    assert verdicts(watcher) == {"healthy": "healthy", "notes.txt": "unreadable"}
+
+
 def test_a_thread_follows_until_it_is_stopped(watcher: FleetWatcher) -> None:
     watcher.start()
     deadline = time.monotonic() + 30

@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from mmhealth import Recorder
+
+settings.register_profile("mmhealth", deadline=None, derandomize=True)
+settings.load_profile("mmhealth")
 
 
 def make_batch(step: int, rows: int = 64, *, mixed: float = 1.0) -> dict[str, Any]:

@@ -81,7 +81,11 @@ COMMANDS = {
     "notify test": {"CONFIG"},
     "policy check": {"FILE"},
     "policy show": set(),
+    "quantiles": {"RUN", "COLUMN", "--q", "--last", "--json"},
     "reproduce": {"--figure", "--seeds", "--first-seed", "--out", "--jobs"},
+    "retain": {
+        "RUN", "--keep-steps", "--keep-days", "--policy", "--dry-run", "--every", "--json",
+    },
     "seal": {"RUN"},
     "timeline": {"RUN", "--out"},
     "train": {"--run-dir", "--env", "--preset", "--seed", "--steps", "--pace", "--resume"},

@@ -34,7 +34,9 @@ from mmhealth.cli.options import (
     write,
 )
 from mmhealth.cli.policy_command import policy_app
+from mmhealth.cli.quantiles_command import quantiles
 from mmhealth.cli.reproduce_command import reproduce
+from mmhealth.cli.retain_command import retain
 from mmhealth.cli.upload_command import upload
 from mmhealth.cli.whatif_command import whatif
 from mmhealth.errors import (
@@ -211,6 +213,7 @@ def timeline(
         write(out, frame.write_csv(), "--out")
 
 
+app.command(rich_help_panel=_JUDGE)(quantiles)
 app.command(rich_help_panel=_JUDGE)(whatif)
 app.command("import", rich_help_panel=_DATA)(import_trajectories)
 app.command(rich_help_panel=_DATA)(export)
@@ -241,11 +244,15 @@ def compact(
     open_run(run)
     seal_orphans(run)
     done = merge(run, target_bytes=target_mb << 20)
+    if done.busy:
+        typer.echo(f"{run}: another process reduces this run: compact it when that is done")
+        return
     typer.echo(f"{run}: {done.merged} segments became {done.written}")
     for file, reason in sorted(done.left.items()):
         typer.echo(f"left as it is: {file}: {reason}")
 
 
+app.command(rich_help_panel=_DATA)(retain)
 app.command(rich_help_panel=_DATA)(upload)
 
 

@@ -76,7 +76,7 @@ def blame(
     if step is not None and last is not None:
         raise usage_error("--step and --last exclude each other")
     opened = open_run(run)
-    columns = opened.trajectories.columns if by else []
+    columns = opened.schema("trajectories") if by else {}
     if unknown := [name for name in by or () if columns and name not in columns]:
         raise usage_error(f"--by: no column {unknown[0]!r}: there are {', '.join(sorted(columns))}")
     steps = last_steps(opened, last or 1) if step is None else [step]

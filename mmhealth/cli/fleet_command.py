@@ -94,11 +94,15 @@ def fleet(
         return
     paths = fleets.find_runs(runs)
     with _engine(engine_name, workers, len(paths)) as engine:
+        try:
+            paths, conditions = fleets.prune_runs(paths, filter or [], sort, engine)
+        except SelectionError as error:
+            raise usage_error(str(error)) from None
         with counting("judging") as bar:
             told = _of(len(paths), bar)
             found = fleets.judge_runs(paths, rules, engine=engine, told=told, cache=kept)
         try:
-            shown = fleets.select_runs(found.runs, filter or [], sort, reverse=reverse)[:top]
+            shown = fleets.select_runs(found.runs, conditions, sort, reverse=reverse)[:top]
         except SelectionError as error:
             raise usage_error(str(error)) from None
         links = {}

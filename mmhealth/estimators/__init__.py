@@ -19,6 +19,7 @@ from mmhealth.estimators.groups import (
     group_outcome,
     group_shares,
     order_in_groups,
+    shares_and_outcome,
 )
 from mmhealth.estimators.histogram import (
     LOG_RATIO_EDGES_V1,
@@ -39,6 +40,7 @@ from mmhealth.estimators.proportions import difference_interval, newcombe_interv
 from mmhealth.estimators.regression import regression_step
 from mmhealth.estimators.second_moments import SecondMoments, second_moments
 from mmhealth.estimators.shares import max_weight_share, top_share
+from mmhealth.estimators.sketch import Sketch, sketch
 from mmhealth.estimators.stall import last_judged_step, stall_step
 from mmhealth.estimators.zeros import ess_interval_from_zeros, gini_interval_from_zeros
 
@@ -56,6 +58,7 @@ __all__ = [
     "NonFinite",
     "PopulationInterval",
     "SecondMoments",
+    "Sketch",
     "baseline_weights",
     "clopper_pearson",
     "count_nonfinite",
@@ -90,7 +93,9 @@ __all__ = [
     "poisson_upper",
     "regression_step",
     "second_moments",
+    "shares_and_outcome",
     "signal_log_weights",
+    "sketch",
     "stall_step",
     "token_mean",
     "top_share",

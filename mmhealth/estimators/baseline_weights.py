@@ -30,9 +30,9 @@ def baseline_weights(norms: ArrayLike, advantages: ArrayLike, groups: ArrayLike)
         raise EstimatorInputError("advantages: 0 in some rows, which hides the norm of their score")
     with np.errstate(divide="ignore"):
         logs = np.log(sizes) - np.log(scales)
-    order = order_in_groups(codes, logs)
+    order = order_in_groups(codes, sizes, scales)
     counts = np.bincount(codes)
-    top = logs[order][np.cumsum(counts) - 1]
+    top = np.maximum.reduceat(logs[order], np.cumsum(counts) - counts)
     top = np.where(np.isfinite(top), top, 0.0)
     squares = np.exp(2 * (logs - top[codes]))
     total = np.bincount(codes[order], weights=squares[order])

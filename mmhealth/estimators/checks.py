@@ -46,7 +46,7 @@ def finite_vector(values: ArrayLike, name: str) -> FloatArray:
 def non_negative_vector(values: ArrayLike, name: str) -> FloatArray:
     """A non-empty vector (n,) of finite numbers >= 0 as float64; else EstimatorInputError."""
     array = finite_vector(values, name)
-    if (array < 0).any():
+    if array.min() < 0:
         raise EstimatorInputError(f"{name}: negative values")
     return array
 
@@ -59,7 +59,7 @@ def log_vector(values: ArrayLike, name: str, *, allow_empty: bool = False) -> Fl
     array = _one_dimensional(as_floats(values, name), name)
     if array.size == 0 and not allow_empty:
         raise EstimatorInputError(f"{name}: no values")
-    if np.isnan(array).any() or (array == np.inf).any():
+    if array.size and not array.max() < np.inf:
         raise EstimatorInputError(f"{name}: NaN or +inf values; filter and count them first")
     return array
 

@@ -13,7 +13,7 @@ from mmhealth.estimators.checks import (
     non_negative_vector,
     same_length,
 )
-from mmhealth.estimators.mean import mean
+from mmhealth.estimators.mean import mean, over_largest
 
 
 def entropy(log_probs: ArrayLike, axis: int = -1) -> FloatArray:
@@ -54,9 +54,10 @@ def token_mean(values: ArrayLike, token_counts: ArrayLike) -> float:
     means = finite_vector(values, "values")
     counts = non_negative_vector(token_counts, "token_counts")
     same_length(means, counts, "values and token_counts")
-    most = float(counts.max())
-    if most == 0.0:
-        raise EstimatorInputError("token_counts: no tokens")
-    weights, used = counts[counts > 0] / most, means[counts > 0]
-    weighted = mean(weights * used) / mean(weights)
-    return min(max(weighted, float(used.min())), float(used.max()))
+    if not counts.all():
+        means, counts = means[counts > 0], counts[counts > 0]
+        if not counts.size:
+            raise EstimatorInputError("token_counts: no tokens")
+    weights = over_largest(counts)
+    weighted = mean(weights * means) / mean(weights)
+    return min(max(weighted, float(means.min())), float(means.max()))

@@ -47,9 +47,8 @@ def signal_log_weights(log_weights: ArrayLike, advantages: ArrayLike) -> FloatAr
     logs = log_vector(log_weights, "log_weights")
     size = np.abs(finite_vector(advantages, "advantages"))
     same_length(logs, size, "log_weights and advantages")
-    log_size = np.full_like(size, -np.inf)
-    np.log(size, out=log_size, where=size > 0)
-    return logs + log_size
+    with np.errstate(divide="ignore"):
+        return np.asarray(logs + np.log(size), np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,7 @@ def group_shares(group_ids: ArrayLike, success: ArrayLike) -> GroupShares:
     group of one row is solved or failed. Raises EstimatorInputError for empty input, lengths that
     differ, missing or incomparable ids, or another success.
     """
-    outcome, _ = _outcomes(group_ids, success)
-    groups = outcome.size
-    solved = int((outcome == 1).sum())
-    failed = int((outcome == -1).sum())
-    mixed = groups - solved - failed
-    return GroupShares(groups, solved / groups, failed / groups, mixed / groups)
+    return shares_and_outcome(group_ids, success)[0]
 
 
 def group_outcome(group_ids: ArrayLike, success: ArrayLike) -> NDArray[np.int8]:
@@ -43,8 +38,20 @@ def group_outcome(group_ids: ArrayLike, success: ArrayLike) -> NDArray[np.int8]:
 
     Takes and raises what `group_shares` does.
     """
+    return shares_and_outcome(group_ids, success)[1]
+
+
+def shares_and_outcome(
+    group_ids: ArrayLike, success: ArrayLike
+) -> tuple[GroupShares, NDArray[np.int8]]:
+    """What `group_shares` and `group_outcome` say, told at once."""
     outcome, group_of_row = _outcomes(group_ids, success)
-    return outcome[group_of_row]
+    groups = outcome.size
+    solved = int((outcome == 1).sum())
+    failed = int((outcome == -1).sum())
+    mixed = groups - solved - failed
+    shares = GroupShares(groups, solved / groups, failed / groups, mixed / groups)
+    return shares, outcome[group_of_row]
 
 
 def group_codes(group_ids: ArrayLike) -> NDArray[np.intp]:
@@ -72,6 +79,9 @@ def order_in_groups(codes: NDArray[np.intp], *keys: FloatArray) -> NDArray[np.in
     ``codes`` (n,) as `group_codes` gives them. Sums over rows in this order do not depend on the
     order in which they came.
     """
+    later, same = codes[1:] > codes[:-1], codes[1:] == codes[:-1]
+    if (later | (same & (keys[0][1:] > keys[0][:-1]))).all():
+        return np.arange(codes.size)
     order = np.argsort(keys[0])
     ordered = keys[0][order]
     if len(keys) > 1 and (ordered[1:] == ordered[:-1]).any():

@@ -2,8 +2,12 @@
 
 import math
 
+import numpy as np
+
 from mmhealth.estimators.checks import FloatArray
 
+_LARGE = math.ldexp(1.0, 900)
+"""From here on sums might overflow."""
 _MOST_PASSES = 8
 """Each takes the next 30 bits or more of all values; what lies further apart is summed singly."""
 
@@ -31,7 +35,12 @@ def exact_sum(values: FloatArray) -> float:
 
 def mean(values: FloatArray) -> float:
     """Mean of finite values (n,), n >= 1, from an exactly rounded sum; it cannot overflow."""
-    largest = float(abs(values).max())
-    if largest == 0.0:
-        return 0.0
-    return exact_sum(values / largest) / values.size * largest
+    if float(abs(values).max()) < _LARGE:
+        return exact_sum(values) / values.size
+    return exact_sum(values / _LARGE) / values.size * _LARGE
+
+
+def over_largest(values: FloatArray) -> FloatArray:
+    """Values (n,) > 0 over a power of two, so that the largest is in [0.5, 1): without rounding."""
+    exponent = math.frexp(float(values.max()))[1]
+    return np.asarray(values * math.ldexp(1.0, min(-exponent, 1023)), np.float64)

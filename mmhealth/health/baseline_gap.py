@@ -1,16 +1,14 @@
 """How far the baseline of least variance is from the group's mean reward, one number a step."""
 
 import numpy as np
-import polars as pl
 
 from mmhealth import estimators
 from mmhealth.health.outcomes import group_numbers
-from mmhealth.health.rows import Array, Measured, Missing, Rows, look_up, with_role
+from mmhealth.health.rows import Array, Measured, Missing, Rows
 from mmhealth.runlog import StepData
-from mmhealth.schema import UPDATE_ROLES
 
 
-def baseline_gap(data: StepData, last: pl.DataFrame) -> Measured:
+def baseline_gap(data: StepData, rows: Rows) -> Measured:
     """Mean over groups of |b* - mean reward|, b* the baseline of least variance; unit: reward.
 
     0 where trajectories of a group have equal score norms. Over the rows of each group that entered
@@ -18,13 +16,12 @@ def baseline_gap(data: StepData, last: pl.DataFrame) -> Measured:
     hides its score. b* has the row's own reward in it, as the mean has. Raises `Missing` where
     ``grad_norm`` is not that of the term -w A log pi alone, or rows are of no group's comparison.
 
-    ``last``: each trajectory as it entered its last update.
+    ``rows``: those that entered an update, each as it entered its last one.
     """
     if data.commits_missing:
         raise Missing("the commit of the step, which says kl_coef, cannot be read")
     if data.scalars.get("kl_coef"):
         raise Missing("kl_coef is not 0: grad_norm may hold the gradient of a KL term")
-    rows = Rows(with_role(last, UPDATE_ROLES), "update")
     norms, advantage = rows.numbers("grad_norm"), rows.numbers("advantage")
     if (rows.frame["role"] == "injected").any():
         raise Missing("rows were injected: they are no part of what their group is compared with")
@@ -58,7 +55,7 @@ def _of_trajectory(data: StepData, rows: Rows, column: str) -> Rows:
     """A complete column of the trajectories, one value an update row."""
     if column not in data.trajectories.columns:
         raise Missing(f"{column} is not logged")
-    found = look_up(rows.frame, data.trajectories, column)
+    found = rows.look_up(data.trajectories, column)
     if nulls := found.null_count():
         raise Missing(f"{column} is missing in {nulls} of {len(found)} {rows.what} rows")
     return Rows(found.to_frame(), rows.what)

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from mmhealth import estimators
-from mmhealth.health.rows import Array, Measured, Missing, Rows, look_up
+from mmhealth.health.rows import Array, Measured, Missing, Rows
 from mmhealth.runlog import Run, StepData
 
 Basis = Literal["weight", "signal", "contribution"]
@@ -63,12 +63,18 @@ class Level:
         return log_w
 
     def lengths(self, rows: Rows) -> Array:
-        """Tokens of each row's trajectory."""
+        """Tokens of each row's trajectory: its ``token_count``, or its ``length`` where some row
+        has none."""
+        reason = Missing("length is not logged")
         for column in ("token_count", "length"):
-            if column in self._trajectories.columns:
-                found = look_up(rows.frame, self._trajectories, column)
+            if column not in self._trajectories.columns:
+                continue
+            found = rows.look_up(self._trajectories, column)
+            try:
                 return Rows(found.to_frame(), rows.what).numbers(column)
-        raise Missing("length is not logged")
+            except Missing as why:
+                reason = why
+        raise reason
 
     def signal_log_weights(self, rows: Rows) -> Array:
         """What the signal basis multiplies the advantages by: 0 where there are no weights.
@@ -142,7 +148,7 @@ def count_ess(log_w: Array) -> Counted:
     """ESS of log values. A value that is not finite (-inf is: a weight of zero) leaves its row out;
     where more than half are like that, the rest say nothing of the whole.
     """
-    usable = known(log_w, np.isnan(log_w) | np.isposinf(log_w))
+    usable = known(log_w, ~(log_w < np.inf))
     return Counted(estimators.ess(usable), log_w.size, log_w.size - usable.size)
 
 
@@ -189,7 +195,9 @@ def signal_ceiling(rows: Rows, of: int = 0) -> Measured:
 
 def _signal(advantages: Array, log_w: Array) -> Array:
     """Log of weight x |advantage|; NaN where either is not finite."""
-    usable = np.isfinite(advantages) & ~(np.isnan(log_w) | np.isposinf(log_w))
+    usable = np.isfinite(advantages) & (log_w < np.inf)
+    if usable.all() and usable.size:
+        return estimators.signal_log_weights(log_w, advantages)
     result = np.full(len(log_w), np.nan)
     if usable.any():
         result[usable] = estimators.signal_log_weights(log_w[usable], advantages[usable])

@@ -127,7 +127,9 @@ def _nothing_to_share(rows: BasisRows) -> str | None:
 
 
 def _of_step(run: Run, data: StepData, basis: Basis) -> BasisRows:
-    """Rows of one step. Raises Missing where the timeline has no ESS."""
+    """Rows of one step. Raises Missing where the timeline has no ESS, or the rows are reduced."""
+    if data.reduced is not None:
+        raise Missing(data.reduced.reason)
     level = Level(run.loss_ratio, data)
     if basis == "signal" and level.weighs and not level.has_weights:
         why = other_basis(first_weighted(run), data.attempt, data.step)

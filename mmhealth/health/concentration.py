@@ -1,12 +1,10 @@
 """How unequal the rows of an update are: Gini and top share of norms, tail of weights."""
 
-from functools import cache
-
 import numpy as np
 
 from mmhealth import estimators
 from mmhealth.health.bases import ON_POLICY, Level, known, unsolved
-from mmhealth.health.rows import Array, Collector, Measured, Missing, Rows
+from mmhealth.health.rows import Array, Collector, Measured, Missing, Rows, once
 
 
 def concentration(out: Collector, level: Level, rows: Rows, outcome: Array | None) -> None:
@@ -15,17 +13,17 @@ def concentration(out: Collector, level: Level, rows: Rows, outcome: Array | Non
     ``outcome`` of each row's group as in `mmhealth.health.outcomes.Outcomes`.
     """
 
-    @cache
+    @once
     def norms() -> Array:
         values = rows.numbers("grad_norm")
         return np.sort(known(values, ~np.isfinite(values)))
 
-    @cache
+    @once
     def log_weights() -> Array:
         values = level.log_weights(rows)
         if not np.any(values):
             raise Missing(ON_POLICY)
-        return np.sort(known(values, np.isnan(values) | np.isposinf(values)))
+        return np.sort(known(values, ~(values < np.inf)))
 
     def unsolved_gini() -> Measured:
         left = unsolved(rows.numbers("grad_norm"), outcome)

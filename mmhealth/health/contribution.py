@@ -65,6 +65,8 @@ def step_contribution(data: StepData, loss_ratio: str) -> StepContribution:
                 reason = f"{reason}, {why_not}"
     else:
         reason = "no update is logged for this step"
+        if data.reduced is not None:
+            reason = data.reduced.reason
     if log_values is None:
         unknown = pl.lit(None, pl.Float64)
         frame = frame.with_columns(contribution=unknown, contribution_share=unknown)

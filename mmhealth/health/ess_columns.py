@@ -1,7 +1,6 @@
 """The ESS columns of a timeline row, on every basis and over every choice of rows."""
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import polars as pl
@@ -27,6 +26,7 @@ from mmhealth.health.rows import (
     Rows,
     count_trajectories,
     last_update,
+    once,
     with_role,
 )
 from mmhealth.runlog import StepData
@@ -94,11 +94,11 @@ def _of_basis(
     name = f"ess_{basis}"
     is_weight = basis == "weight"
 
-    @cache
+    @once
     def values() -> Array:
         return log_basis(basis, level, used.sampled)
 
-    @cache
+    @once
     def counted() -> Counted:
         return count_ess(values())
 
@@ -106,13 +106,13 @@ def _of_basis(
         return level.ess(used.sampled) if is_weight else counted().fraction(used.trajectories)
 
     def entered() -> Measured:
-        rows = level.as_multiplied(used.update)
+        rows = used.update if basis == "contribution" else level.as_multiplied(used.update)
         if rows.frame is not used.sampled.frame:
             return level.ess(rows) if is_weight else fraction(log_basis(basis, level, rows))
         if not is_weight:
             return counted().fraction()
         if name not in out.values:
-            return level.ess(rows)
+            return level.ess(used.sampled)
         return Measured(out.known(name), out.rows[name])
 
     def of_nominal() -> float:

@@ -7,13 +7,21 @@ are not known; only the share that opposes the update is a matter of the rows th
 
 import math
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 import polars as pl
 
 from mmhealth import estimators
-from mmhealth.health.rows import Array, Collector, Measured, Missing, Rows, last_update, with_role
+from mmhealth.health.rows import (
+    Array,
+    Collector,
+    Measured,
+    Missing,
+    Rows,
+    last_update,
+    once,
+    with_role,
+)
 from mmhealth.runlog import StepData
 from mmhealth.schema import UPDATE_ROLES
 
@@ -30,7 +38,7 @@ def noise_columns(out: Collector, data: StepData, last: pl.DataFrame) -> None:
     ``last``: each trajectory as it entered its last update.
     """
 
-    @cache
+    @once
     def rows() -> tuple[Array, Array, Array]:
         if not data.complete:
             raise Missing("rows of the step are missing: an update is the sum of all of them")
@@ -38,15 +46,15 @@ def noise_columns(out: Collector, data: StepData, last: pl.DataFrame) -> None:
             raise Missing(NOT_LOGGED)
         return _aligned(_whole_updates(data, last))
 
-    @cache
+    @once
     def noise() -> estimators.GradientNoise:
         return estimators.gradient_noise(*rows())
 
-    @cache
+    @once
     def interval() -> tuple[float, float]:
         return noise().snr_interval(LEVEL)
 
-    @cache
+    @once
     def scales() -> tuple[float, float]:
         return noise().noise_scale_interval(LEVEL)
 

@@ -121,28 +121,18 @@ class SampledHorizons:
         steps = list(timeline.select("attempt", "step", "n").iter_rows())
         new = [key for key in steps if key not in self._found]
         if len(new) > _FEW_STEPS:
-            self._found |= {key: [] for key in new} | _by_step(
-                self._run.rows("trajectories", ("step", "horizon")), set(new)
-            )
+            self._found |= {key: [] for key in new}
+            places = {key[:2]: key for key in new}
+            for rows in self._run.read("trajectories", ("horizon",)):
+                if key := places.get((rows["attempt"][0], rows["step"][0])):
+                    self._found[key] = _horizons(rows)
         else:
             for key in new:
                 data = self._run.step_data(key[1])
                 self._found[key] = [] if data is None else _horizons(data.trajectories)
+        reduced = {(s.key.attempt, s.key.step): s.horizons for s in self._run.reduced_steps()}
+        self._found |= {key: list(reduced[key[:2]]) for key in new if key[:2] in reduced}
         return sorted({horizon for key in steps for horizon in self._found[key]})
-
-
-def _by_step(
-    trajectories: pl.DataFrame, steps: set[tuple[int, int, int]]
-) -> dict[tuple[int, int, int], list[int]]:
-    if "horizon" not in trajectories.columns:
-        return {}
-    found = {
-        (attempt, step): horizons
-        for attempt, step, horizons in trajectories.group_by("attempt", "step")
-        .agg(pl.col("horizon").drop_nulls().unique())
-        .iter_rows()
-    }
-    return {key: found.get(key[:2], []) for key in steps}
 
 
 def _horizons(trajectories: pl.DataFrame) -> list[int]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmhealth import estimators
+from mmhealth.errors import EstimatorInputError
 from mmhealth.health.baseline_gap import baseline_gap
 from mmhealth.health.bases import BASES, Level
 from mmhealth.health.concentration import concentration
@@ -32,7 +33,7 @@ from mmhealth.health.rows import (
     present,
     with_role,
 )
-from mmhealth.health.second_moments import second_moments
+from mmhealth.health.second_moments import by_slice
 from mmhealth.health.step_intervals import Demand, Found, step_intervals, without_signal
 from mmhealth.runlog import StepData
 from mmhealth.schema import SAMPLED_ROLES, UPDATE_ROLES
@@ -102,7 +103,9 @@ def step_metrics(
     signal and contribution. ``*_unsolved`` leaves out the groups that are solved. Of a step without
     trajectories reward, entropy and kl_ref are the scalars of that name, where they are logged.
     """
-    out = Collector(None if wanted is None else {*wanted, *map(_base_of, wanted)})
+    if wanted is not None:
+        wanted = with_bases(wanted, demanded)
+    out = Collector(wanted)
     sampled = Rows(with_role(data.trajectories, SAMPLED_ROLES), "sampled")
     last = last_update(data.updates)
     used_sampled = Rows(with_role(last, SAMPLED_ROLES), "sampled")
@@ -124,7 +127,7 @@ def step_metrics(
     ess_columns(out, level, used, data.nominal_batch)
     concentration(out, level, used_sampled, outcomes.used)
     noise_columns(out, data, last)
-    out.put("baseline_gap", lambda: baseline_gap(data, last))
+    out.put("baseline_gap", lambda: baseline_gap(data, used_update))
     out.put("entropy", lambda: logged_mean(data, "entropy") or _token_mean(sampled, "entropy"))
     out.put("strategic_entropy", lambda: _mean(sampled.present("strategic_entropy")))
     out.put("kl_ref", lambda: logged_mean(data, "kl_ref") or _token_mean(sampled, "kl_ref"))
@@ -143,24 +146,27 @@ def step_metrics(
         out.reasons,
         out.rows,
         ess_per_update(data, level, used, out) if every_basis else [],
-        _by_source(data) if wanted is None else [],
+        _by_source(data, used_update) if wanted is None else [],
         has_weights=level.has_weights,
         assumes_weights=level.weighs and not level.has_weights,
         intervals=step_intervals(demanded, data, level, used, out),
     )
 
 
-def _base_of(metric: str) -> str:
-    """A share of the nominal batch is made of that of the rows."""
-    return metric.removesuffix("_nominal")
+def with_bases(wanted: Collection[str], demanded: Collection[Demand]) -> frozenset[str]:
+    """The metrics that are computed for those ``wanted``, and for intervals: a share of the nominal
+    batch is made of that of the rows."""
+    bases = (name.removesuffix("_nominal") for name in wanted)
+    return frozenset({*wanted, *bases, *(metric for metric, _ in demanded)})
 
 
-def _by_source(data: StepData) -> list[dict[str, Any]]:
-    if "source" not in data.trajectories.columns:
-        return []
+def _by_source(data: StepData, rows: Rows) -> list[dict[str, Any]]:
     about = {"step": data.step, "attempt": data.attempt}
-    found = second_moments(data, "source").frame.rename({"slice": "source"})
-    return [about | row for row in found.to_dicts()]
+    try:
+        found = by_slice(data, rows, "source")
+    except (Missing, EstimatorInputError):
+        return []
+    return [about | {"source": row.pop("slice")} | row for row in found]
 
 
 def _data_gap(data: StepData) -> float:
@@ -178,11 +184,10 @@ def _token_mean(rows: Rows, column: str) -> Measured:
             counts = rows.numbers(weights)
         except Missing:
             continue
-        complete = as_floats(rows.frame[column])
-        usable = np.isfinite(complete)
-        if counts[usable].any():
-            mean = estimators.token_mean(complete[usable], counts[usable])
-            return Measured(mean, values.size)
+        if values.size < len(rows):
+            counts = counts[np.isfinite(as_floats(rows.frame[column]))]
+        if counts.any():
+            return Measured(estimators.token_mean(values, counts), values.size)
     return _mean(values)
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
-KEYS = frozenset({"step", "trajectory_id", "role", "update"})
-"""Columns that say which row is which."""
+KEYS = frozenset({"trajectory_id", "role", "update"})
+"""Columns that say which row is which, beside those that every row of a step has alike."""
 _TOKENS = frozenset({"token_count", "length"})
 _OUTCOME = frozenset({"group_id", "success", "reward"})
 _WEIGHT = frozenset({"log_weight"})

@@ -53,8 +53,7 @@ def group_outcomes(sampled: Rows, used: Rows, out: Collector) -> Outcomes:
         if groups is None or groups.null_count():
             raise Missing("group_id is not logged")
         ids = group_numbers(groups)
-        shares = estimators.group_shares(ids, success)
-        rows = estimators.group_outcome(ids, success)
+        shares, rows = estimators.shares_and_outcome(ids, success)
     except (Missing, EstimatorInputError) as reason:
         for name in (*_SHARES, "dead_group_share_unsolved"):
             out.values[name] = None
@@ -101,10 +100,9 @@ def retreat_share(sampled: Rows) -> Measured:
     Known only where there is something to flee from (``violated`` or ``constraint_margin`` is
     logged), of the columns ``serial`` and ``refused`` those that are logged.
     """
-    columns = sampled.frame.columns
-    if "violated" not in columns and "constraint_margin" not in columns:
+    if not sampled.has("violated") and not sampled.has("constraint_margin"):
         raise Missing("no constraint is logged: violated or constraint_margin")
-    names = [name for name in ("serial", "refused") if name in columns]
+    names = [name for name in ("serial", "refused") if sampled.has(name)]
     if not names:
         raise Missing("neither serial nor refused is logged")
     flags = [sampled.numbers(name).astype(bool) for name in names]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,7 @@ import polars as pl
 from mmhealth.errors import EstimatorInputError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Value = TypeVar("Value")
 
 
 class Missing(Exception):  # noqa: N818 - a reason on its way to the timeline, not an error
@@ -25,20 +26,48 @@ class Measured:
 
 
 class Rows:
-    """Rows of a table, one array a column."""
+    """Rows of a table, one array a column; each is read once, and not to be written to."""
 
     def __init__(self, frame: pl.DataFrame, what: str) -> None:
         self.frame = frame
         self.what = what
+        self.columns = frozenset(frame.columns)
+        self._numbers: dict[str, Array | str] = {}
+        """Complete columns, or why there is none."""
+        self._beside: tuple[pl.DataFrame, bool] | None = None
+        """Trajectories asked before, and whether these are their rows one by one."""
 
     def __len__(self) -> int:
-        return len(self.frame)
+        return self.frame.height
+
+    def has(self, column: str) -> bool:
+        """Whether the column has a value in some row."""
+        return column in self.columns and self.frame[column].null_count() < len(self)
 
     def numbers(self, column: str) -> Array:
-        """A complete column of finite numbers. Raises `Missing` with the reason."""
+        """A complete column of numbers. Raises `Missing` with the reason."""
+        if column not in self._numbers:
+            try:
+                self._numbers[column] = self._complete(column)
+            except Missing as reason:
+                self._numbers[column] = str(reason)
+        found = self._numbers[column]
+        if isinstance(found, str):
+            raise Missing(found)
+        return found
+
+    def look_up(self, trajectories: pl.DataFrame, column: str) -> pl.Series:
+        """What `look_up` says for these rows; they are compared once with the same trajectories."""
+        if self._beside is None or self._beside[0] is not trajectories:
+            self._beside = trajectories, _one_by_one(self.frame, trajectories)
+        return (
+            trajectories[column] if self._beside[1] else look_up(self.frame, trajectories, column)
+        )
+
+    def _complete(self, column: str) -> Array:
         if not len(self):
             raise Missing(f"no {self.what} rows")
-        if column not in self.frame.columns:
+        if column not in self.columns:
             raise Missing(f"{column} is not logged")
         series = self.frame[column]
         if nulls := series.null_count():
@@ -51,7 +80,7 @@ class Rows:
         """The finite values that are there, at least one."""
         if not len(self):
             raise Missing(f"no {self.what} rows")
-        if column not in self.frame.columns:
+        if column not in self.columns:
             raise Missing(f"{column} is not logged")
         values = present(self.frame[column])
         finite = np.isfinite(values)
@@ -75,7 +104,7 @@ class Collector:
     """Gathers metrics, or the reasons why there are none; only those ``wanted``, or all."""
 
     def __init__(self, wanted: Collection[str] | None = None) -> None:
-        self.wanted = wanted
+        self.wanted = None if wanted is None else frozenset(wanted)
         self.values: dict[str, Any] = {}
         self.reasons: dict[str, str] = {}
         self.rows: dict[str, int] = {}
@@ -83,7 +112,7 @@ class Collector:
 
     def wants(self, *names: str) -> bool:
         """Whether any of these is wanted."""
-        return self.wanted is None or any(name in self.wanted for name in names)
+        return self.wanted is None or not self.wanted.isdisjoint(names)
 
     def put(self, name: str, compute: Callable[[], Any]) -> None:
         """Keep what ``compute`` returns, or the reason why there is nothing."""
@@ -104,6 +133,18 @@ class Collector:
         if name in self.reasons:
             raise Missing(self.reasons[name])
         return float(self.values[name])
+
+
+def once(compute: Callable[[], Value]) -> Callable[[], Value]:
+    """What it computes, when first asked for; `functools.cache` takes ten times as long to make."""
+    found: list[Value] = []
+
+    def kept() -> Value:
+        if not found:
+            found.append(compute())
+        return found[0]
+
+    return kept
 
 
 def with_role(frame: pl.DataFrame, roles: tuple[str, ...]) -> pl.DataFrame:
@@ -171,16 +212,24 @@ def look_up(rows: pl.DataFrame, trajectories: pl.DataFrame, column: str) -> pl.S
     An id that stands for several trajectories of a rank counts as its last one; ids that are
     numbers on one side and text on the other are compared as text.
     """
-    keys = ["rank", "trajectory_id"]
-    if all(_same(rows[key], trajectories[key]) for key in keys) and are_distinct(trajectories):
+    if _one_by_one(rows, trajectories):
         return trajectories[column]
-    left, right = same_ids(rows.select(keys), trajectories.select(*keys, column))
+    left, right = same_ids(rows.select(_KEYS), trajectories.select(*_KEYS, column))
     ids = right["trajectory_id"]
-    same = left.equals(right.select(keys)) and not ids.has_nulls()
+    same = left.equals(right.select(_KEYS)) and not ids.has_nulls()
     if same and ids.n_unique() == len(ids):
         return right[column]
-    right = right.unique(keys, keep="last", maintain_order=True)
-    return left.join(right, on=keys, how="left", maintain_order="left")[column]
+    right = right.unique(_KEYS, keep="last", maintain_order=True)
+    return left.join(right, on=_KEYS, how="left", maintain_order="left")[column]
+
+
+_KEYS = ["rank", "trajectory_id"]
+
+
+def _one_by_one(rows: pl.DataFrame, trajectories: pl.DataFrame) -> bool:
+    """Whether both have the same ids, all different, in one order; False says nothing."""
+    same = all(_same(rows[key], trajectories[key]) for key in _KEYS)
+    return same and are_distinct(trajectories)
 
 
 def _same(left: pl.Series, right: pl.Series) -> bool:

@@ -12,7 +12,7 @@ import polars as pl
 
 from mmhealth import estimators
 from mmhealth.errors import EstimatorInputError
-from mmhealth.health.rows import Missing, Rows, last_update, look_up, with_role
+from mmhealth.health.rows import Missing, Rows, last_update, with_role
 from mmhealth.health.slices import cut
 from mmhealth.runlog import StepData
 from mmhealth.schema import UPDATE_ROLES
@@ -43,32 +43,34 @@ def second_moments(data: StepData, column: str) -> SliceMoments:
 
     Over the rows that entered an update, each as it entered its last one.
     """
+    rows = Rows(with_role(last_update(data.updates), UPDATE_ROLES), "update")
     try:
-        return SliceMoments(column, _by_slice(data, column))
+        return SliceMoments(column, pl.DataFrame(by_slice(data, rows, column), schema=SCHEMA))
     except (Missing, EstimatorInputError) as reason:
         return SliceMoments(column, pl.DataFrame(schema=SCHEMA), str(reason))
 
 
-def _by_slice(data: StepData, column: str) -> pl.DataFrame:
-    rows = Rows(with_role(last_update(data.updates), UPDATE_ROLES), "update")
+def by_slice(data: StepData, rows: Rows, column: str) -> list[dict[str, Any]]:
+    """The rows of `SliceMoments.frame`. Raises Missing or EstimatorInputError where none are.
+
+    ``rows``: those that entered an update, each as it entered its last one.
+    """
     norms = rows.numbers("grad_norm")
     if lost := int((~np.isfinite(norms)).sum()):
         raise Missing(f"{lost} of {norms.size} rows are not finite")
     if column not in data.trajectories.columns:
         raise Missing(f"{column} is not logged")
-    found = {"step": rows.frame["step"], column: look_up(rows.frame, data.trajectories, column)}
-    slicings, skipped = cut(pl.DataFrame(found), [column])
+    found = rows.look_up(data.trajectories, column)
+    slicings, skipped = cut(rows.frame.select("step").hstack([found]), [column])
     if not slicings:
         raise Missing(f"{column}: {skipped[column]}")
     (slicing,) = slicings
     moments = estimators.second_moments(norms, slicing.codes, len(slicing.labels))
-    return pl.DataFrame(
-        {
-            "slice": slicing.labels,
-            "rows": moments.rows,
-            "share_of_rows": moments.share_of_rows,
-            "second_moment": moments.mean_square,
-            "second_moment_share": moments.share,
-        },
-        schema=SCHEMA,
+    columns = (
+        slicing.labels,
+        moments.rows.tolist(),
+        moments.share_of_rows.tolist(),
+        moments.mean_square.tolist(),
+        moments.share.tolist(),
     )
+    return [dict(zip(SCHEMA, row, strict=True)) for row in zip(*columns, strict=True)]

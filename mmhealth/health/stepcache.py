@@ -57,12 +57,12 @@ class StepCache:
     def get(self, key: str | None) -> StepMetrics | None:
         """What was measured; None where it was not."""
         text = None if key is None else self._known.get(key)
-        return None if text is None else _from_json(text)
+        return None if text is None else metrics_from_json(text)
 
     def put(self, key: str | None, metrics: StepMetrics) -> None:
         """Keep what was measured, once `save` is called."""
         if key is not None:
-            self._new[key] = _to_json(metrics)
+            self._new[key] = metrics_to_json(metrics)
 
     def save(self, took: float) -> None:
         """Write what is new beside what is there, if to measure it took as many seconds as are
@@ -113,7 +113,8 @@ def _read(folder: Path, stamp: str) -> Iterable[tuple[str, str]]:
         yield from zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
-def _to_json(metrics: StepMetrics) -> str:
+def metrics_to_json(metrics: StepMetrics) -> str:
+    """All of it but the reference, as one line of JSON."""
     content: dict[str, Any] = {
         "values": metrics.values,
         "reasons": metrics.reasons,
@@ -130,7 +131,8 @@ def _to_json(metrics: StepMetrics) -> str:
     return json.dumps(content, default=lambda number: number.item())
 
 
-def _from_json(text: str) -> StepMetrics:
+def metrics_from_json(text: str) -> StepMetrics:
+    """What `metrics_to_json` was given, bit for bit."""
     content = json.loads(text)
     intervals = {
         (metric, level): found if isinstance(found, str) else PopulationInterval(**found)

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from mmhealth.engines import Engine
-from mmhealth.errors import ObjectStoreError
+from mmhealth.errors import RunUnavailableError
 from mmhealth.health.bases import first_weighted, other_basis
 from mmhealth.health.metrics import StepMetrics
 from mmhealth.health.needs import ALL, columns_of
+from mmhealth.health.shared import Shared
 from mmhealth.health.step_intervals import Demand
 from mmhealth.health.stepcache import StepCache
 from mmhealth.health.windows import Measure
@@ -150,14 +151,15 @@ class Timeline:
         self.lived: dict[LivedStep, StepMetrics] = {}
         self._order: list[LivedStep] = []
         self._measured: dict[LivedStep, StepMetrics] = {}
+        self._shared = Shared()
         self._weighted: LivedStep | None = None
         self._frame: pl.DataFrame | None = None
 
     def update(self) -> LivedStep | None:
         """Read what is new; return the earliest that is new or changed, if anything is.
 
-        That is a step, or with the step `ENTRY` the start of an attempt. Raises ObjectStoreError
-        where rows cannot be fetched: the next call tries again.
+        That is a step, or with the step `ENTRY` the start of an attempt. Raises
+        RunUnavailableError where rows cannot be had just now: the next call tries again.
         """
         columns = self._columns
         tail = self.run.tail()
@@ -169,8 +171,8 @@ class Timeline:
                 changed.append(key := LivedStep(place.attempt, place.step))
                 if key not in self._measured:
                     insort(self._order, key)
-                self._measured[key] = metrics
-        except ObjectStoreError:
+                self._measured[key] = self._shared.share(metrics)
+        except RunUnavailableError:
             tail.again.update(tail.keys)
             raise
         if self._cache is not None:

@@ -7,6 +7,7 @@ from mmhealth.engines import Engine
 from mmhealth.health.metrics import StepMetrics, step_metrics
 from mmhealth.health.step_intervals import Demand
 from mmhealth.health.stepcache import StepCache
+from mmhealth.health.summary import summarised_metrics
 from mmhealth.runlog import StepData, Tail
 from mmhealth.runlog.commits import StepKey
 from mmhealth.runlog.source import MovedError, StepSource, read_steps
@@ -28,8 +29,22 @@ class Measure:
     def steps(
         self, tail: Tail, engine: Engine | None, cache: StepCache | None = None
     ) -> Iterator[tuple[StepKey, StepMetrics]]:
-        """The steps of a tail, in order: those that ``cache`` knows, others measured here or as
-        windows on an engine. The results are the same."""
+        """The steps of a tail, in order: those that are reduced, from their summaries; those that
+        ``cache`` knows; others measured here or as windows on an engine. The results are the same.
+        """
+        reduced = {key: found for key in tail.keys if (found := tail.summary(key)) is not None}
+        left = [key for key in tail.keys if key not in reduced]
+        measured = self._with_rows(replace(tail, keys=left), engine, cache)
+        for key in tail.keys:
+            if key in reduced:
+                found = reduced.pop(key)
+                yield key, summarised_metrics(*found, self.demanded, self.metrics)
+            else:
+                yield next(measured)
+
+    def _with_rows(
+        self, tail: Tail, engine: Engine | None, cache: StepCache | None
+    ) -> Iterator[tuple[StepKey, StepMetrics]]:
         if cache is None:
             yield from zip(tail.keys, self._measured(tail, engine), strict=True)
             return

@@ -35,7 +35,10 @@ def describe_reading(status: RunStatus) -> str:
     rows = f"{read} rows" if read == present else f"{read} of {present} rows"
     attempts = _count(len(status.attempts), "attempt")
     hidden = f", {status.rows_hidden:,} rows hidden by restarts" if status.rows_hidden else ""
-    return f"{_count(status.steps_complete, 'step')} complete, {rows} read, {attempts}{hidden}"
+    reduction = status.describe_reduction()
+    reduced = "" if reduction is None else f"; {reduction}"
+    steps = _count(status.steps_complete, "step")
+    return f"{steps} complete, {rows} read, {attempts}{hidden}{reduced}"
 
 
 def _count(number: int, thing: str) -> str:

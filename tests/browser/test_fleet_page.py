@@ -32,14 +32,15 @@ def opened(browser, page_file):
     """Opens the page; a message in its console or a request to elsewhere fails the test."""
     wrong, contexts = [], []
 
-    def at(query="", **options):
+    def at(query="", *, ready=True, **options):
         contexts.append(browser.new_context(offline=True, **options))
         page = contexts[-1].new_page()
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: wrong.append(request.url))
         page.goto(page_file.as_uri() + query)
-        page.wait_for_selector("html[data-ready]")
+        if ready:
+            page.wait_for_selector("html[data-ready]")
         return page
 
     yield at
@@ -99,6 +100,35 @@ def test_filters_speak_the_language_of_the_command_and_the_address_keeps_them(op
     page.wait_for_function("() => document.querySelectorAll('.fleet tbody tr').length === 3")
     page.locator(".chip input[value=unreadable]").uncheck()
     assert "broken" not in names(page)
+
+
+def test_numbers_are_sorted_as_numbers_beside_words(opened, tmp_path):
+    fleet = judge_runs([SAMPLES / "collapsing"])
+    [one] = fleet.runs
+    values = (3e-6, "adaptive", 1e-5, float("nan"), float("inf"))
+    many = tuple(
+        replace(one, name=str(value), label=str(value), path=f"runs/{n}", config={"lr": value})
+        for n, value in enumerate(values)
+    )
+    file = tmp_path / "mixed.html"
+    file.write_text(render_fleet_page(Fleet(fleet.policy, many), many), encoding="utf-8")
+    page = opened()
+    page.goto(file.as_uri())
+    page.locator("th[data-key=name] button").click()
+    assert names(page) == ["3e-06", "1e-05", "adaptive", "inf", "nan"]
+    page.locator("#search").fill("lr==1e-5")
+    page.wait_for_function("() => document.querySelectorAll('.fleet tbody tr').length === 1")
+    assert names(page) == ["1e-05"]
+    page.locator("#search").fill("lr=>1")
+    page.wait_for_function("() => document.getElementById('problem').textContent")
+
+
+def test_without_scripts_every_run_is_there_and_nothing_that_does_nothing(opened):
+    page = opened(java_script_enabled=False, ready=False)
+    assert len(names(page)) == 3
+    assert not page.locator("#search").is_visible()
+    assert not page.locator(".more").first.is_visible()
+    assert page.get_by_text("details need JavaScript").is_visible()
 
 
 def test_of_many_runs_those_far_below_come_when_the_reader_does(opened, tmp_path):

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from mmhealth.health.diagnosis.record import WINDOW, Array, Record, known_mean, thirds
+from mmhealth.health.diagnosis.record import WINDOW, Record, known_mean, thirds
 from mmhealth.health.diagnosis.sign import Sign
-from mmhealth.health.rows import Missing
+from mmhealth.health.rows import Array, Missing
 
 RETREAT = 0.85
 """Share of trajectories that refuse or work serially from which on it is a retreat."""
@@ -86,22 +86,16 @@ class _Use(NamedTuple):
 
 def _use_of_agents(record: Record) -> _Use:
     """Pooled within-group correlations over the last two thirds of the run."""
-    frame = record.need("subagents", "success", "reward", "group_id")
-    frame = frame.filter(pl.col("step") >= np.quantile(record.steps, 1 / 3))
-    keys = ["step", "group_id", *(["horizon"] if "horizon" in frame.columns else [])]
-    numbers = _numbers(frame, keys, "subagents", "success", "reward")
-    return _Use(
-        success=within(numbers, keys, "success", "subagents"),
-        reward=within(numbers, [*keys, "success"], "reward", "subagents"),
-    )
+    record.need("subagents", "success", "reward", "group_id")
+    return _Use(_pooled(record, "use success"), _pooled(record, "use reward"))
 
 
-def within(frame: pl.DataFrame, keys: list[str], left: str, right: str) -> float:
-    """Correlation of two columns around their means by ``keys``; NaN where either never varies."""
-    a = frame.select(pl.col(left) - pl.col(left).mean().over(keys)).to_series().to_numpy()
-    b = frame.select(pl.col(right) - pl.col(right).mean().over(keys)).to_series().to_numpy()
-    size = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / size if size > 1e-12 else float("nan")
+def _pooled(record: Record, name: str) -> float:
+    """Correlation of two columns around their means; NaN where either never varies."""
+    steps = record.readings.by_step.filter(pl.col("step") >= np.quantile(record.steps, 1 / 3))
+    aa, bb, ab = (float(steps[f"{name} {of}"].sum()) for of in ("aa", "bb", "ab"))
+    size = float(np.sqrt(aa * bb))
+    return ab / size if size > 1e-12 else float("nan")
 
 
 def _cost_of_violation(record: Record) -> float:
@@ -110,19 +104,11 @@ def _cost_of_violation(record: Record) -> float:
     Beyond what the reward components pay: the coefficient of ``violated`` beside theirs in a least
     squares fit of the reward, over the first third of the run. NaN where it cannot be told.
     """
-    frame = record.need("violated", "reward", "group_id")
-    frame = frame.filter(pl.col("step") <= np.quantile(record.steps, 1 / 3))
-    components = record.components
-    keys = ["step", "group_id"]
-    numbers = _numbers(frame, keys, "reward", "violated", *components)
-    centred = numbers.select(
-        pl.col(name) - pl.col(name).mean().over(keys)
-        for name in ("reward", "violated", *components)
-    ).to_numpy()
-    if not len(centred) or not (centred.std(0)[:2] > 0).all():
+    record.need("violated", "reward", "group_id")
+    fit = record.readings.violations
+    if not fit.rows or not (fit.spreads()[:2] > 0).all():
         return float("nan")
-    fitted = np.linalg.lstsq(centred[:, 1:], centred[:, 0])[0]
-    return -float(fitted[0]) / float(centred[:, 0].std())
+    return -float(fit.coefficients()[0]) / float(fit.spreads()[0])
 
 
 def _wide_share(record: Record) -> Array:
@@ -130,12 +116,5 @@ def _wide_share(record: Record) -> Array:
     try:
         return 1.0 - record.mean("serial")
     except Missing:
-        frame = record.need("subagents")
-        wide = frame.group_by("step").agg((pl.col("subagents") > 1).mean().alias("wide"))
-        return record.per_step(wide, "wide")
-
-
-def _numbers(frame: pl.DataFrame, keys: list[str], *columns: str) -> pl.DataFrame:
-    """The columns as real numbers, in rows in which all of them are finite."""
-    numbers = frame.select(*keys, *(pl.col(name).cast(pl.Float64) for name in columns))
-    return numbers.filter(pl.all_horizontal(pl.col(name).is_finite() for name in columns))
+        record.need("subagents")
+        return record.reading("wide")

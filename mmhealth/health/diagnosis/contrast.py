@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import polars as pl
 
 from mmhealth.health.blame import Slice, blame
-from mmhealth.health.diagnosis.record import Array, Record, known_mean, window_means
+from mmhealth.health.diagnosis.record import Record, known_mean, window_means
 from mmhealth.health.diagnosis.sign import Sign, onset, worst
-from mmhealth.health.rows import Missing
+from mmhealth.health.rows import Array, Missing
 from mmhealth.health.solved import SOLVED_SUCCESS_RATE
 
 FLAT = 0.8
@@ -20,8 +19,6 @@ FADING = 0.5
 """What is left of the sign of dead groups in that case: prompts alone do not do it."""
 SHORT = 5
 """Steps of the windows that tell a jump from a long fall."""
-SAME = 1e-6
-"""Range of a component, relative to its largest value, below which it is the same for a group."""
 BLAME = 0.4
 """Share of the squared gradient norms that a slice is to hold beyond its share of the rows."""
 SLICED = ("source", "capability", "modality", "length", "horizon", "turns", "tool_calls")
@@ -77,37 +74,17 @@ def lost_contrast(record: Record) -> Sign:
 
 def flat_share(record: Record) -> Array:
     """(steps,) share of the groups in which no reward component differs; `Missing` without them."""
-
-    def read() -> Array | str:
-        try:
-            frame = record.need("group_id", "reward")
-        except Missing as reason:
-            return str(reason)
-        names = record.components or ["reward"]
-        if record.mean("reward").size and not np.isfinite(record.mean("reward")).any():
-            return "reward has no finite value"
-        spans = [
-            (pl.col(name).max() - pl.col(name).min())
-            <= SAME * pl.max_horizontal(pl.col(name).abs().max(), pl.lit(1e-12))
-            for name in names
-        ]
-        many = frame.group_by("step", "group_id").agg(
-            pl.all_horizontal(spans).alias("flat"), pl.len().alias("rows")
-        )
-        share = many.filter(pl.col("rows") > 1).group_by("step").agg(pl.col("flat").mean())
-        if share.is_empty():
-            return "no group has two trajectories"
-        return record.per_step(share, "flat")
-
-    found: Array | str = record.once("flat share", read)
-    if isinstance(found, str):
-        raise Missing(found)
-    return found
+    record.need("group_id", "reward")
+    if not np.isfinite(record.mean("reward")).any():
+        raise Missing("reward has no finite value")
+    if not record.readings.by_step["groups"].sum():
+        raise Missing("no group has two trajectories")
+    return record.reading("flat")
 
 
 def domination(record: Record) -> Sign:
     """One kind of trajectory holds most of the squared gradient norms, for most of the run."""
-    if "grad_norm" not in record.run.updates.columns:
+    if "grad_norm" not in record.run.schema("updates"):
         raise Missing("grad_norm is not logged")
     found = record.once("blamed", lambda: _blamed(record))
     if not found:
@@ -146,14 +123,15 @@ def _without(item: Slice) -> list[str]:
 
 def _blamed(record: Record) -> list[tuple[Sequence[int], list[Slice]]]:
     """Blame of every slice in four stretches of the run, five steps of each."""
-    columns = [name for name in SLICED if name in record.sampled.columns]
+    schema = record.run.schema("trajectories")
+    columns = [name for name in SLICED if name in schema]
     steps = record.steps.astype(int)
     found = []
     for part in np.array_split(steps, 4):
         chosen = part[:: max(len(part) // 5, 1)].tolist()
         if not chosen or not columns:
             continue
-        answer = blame(record.run, chosen, basis="contribution", by=columns)
+        answer = blame(record.run, chosen, basis="contribution", by=columns, pairs=False)
         if answer.whole is not None:
             found.append((chosen, answer.slices))
     return found

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import polars as pl
 
-from mmhealth.health.diagnosis.record import Array, Record, known_mean, known_spread
+from mmhealth.health.diagnosis.record import Record, known_mean, known_spread
 from mmhealth.health.diagnosis.sign import Sign
-from mmhealth.health.rows import Missing
+from mmhealth.health.rows import Array, Missing
+from mmhealth.runlog import StepData
 
 NEAR = 2
 """Steps on either side of a restart whose means are compared."""
@@ -39,7 +40,8 @@ def nonfinite(record: Record) -> Sign:
         return Sign(0.0)
     bad = np.flatnonzero(counts)
     first = int(record.steps[bad[0]])
-    columns = [name for name in _FIRST_COLUMNS if _has_nonfinite(record, first, name)]
+    data = record.run.require_step(first)
+    columns = [name for name in _FIRST_COLUMNS if _has_nonfinite(data, name)]
     named = f"; the columns are {', '.join(columns)}" if columns else ""
     evidence = [
         f"step {first}: {int(counts[bad[0]])} values are NaN or infinite{named}",
@@ -139,10 +141,10 @@ def _courses(record: Record) -> dict[str, Array]:
     return {name: values for name, values in found.items() if known_spread(values) > 0}
 
 
-def _has_nonfinite(record: Record, step: int, column: str) -> bool:
-    for frame in (record.run.trajectories, record.run.updates):
+def _has_nonfinite(data: StepData, column: str) -> bool:
+    for frame in (data.trajectories, data.updates):
         if column in frame.columns:
-            values = frame.filter(pl.col("step") == step)[column].drop_nulls().cast(pl.Float64)
+            values = frame[column].drop_nulls().cast(pl.Float64)
             if not values.is_finite().all():
                 return True
     return False

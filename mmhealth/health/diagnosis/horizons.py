@@ -18,8 +18,8 @@ POOLED = 3
 
 def overfitting(record: Record) -> Sign:
     """Success falls off away from the horizons that are trained."""
-    frame = record.need("horizon")
-    trained = sorted(int(h) for h in frame["horizon"].drop_nulls().unique())
+    record.need("horizon")
+    trained = record.readings.horizons
     own = own_evaluations(record.run.evaluations)
     if own.is_empty() or own["eval_horizon"].null_count() == len(own):
         raise Missing("no held-out evaluation with its horizon is logged")

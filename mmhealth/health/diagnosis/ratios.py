@@ -8,9 +8,9 @@ import numpy as np
 
 from mmhealth import estimators
 from mmhealth.errors import EstimatorInputError
-from mmhealth.health.diagnosis.record import Array, Record, known_mean, thirds, window_means
+from mmhealth.health.diagnosis.record import Record, known_mean, thirds, window_means
 from mmhealth.health.diagnosis.sign import Sign, onset, worst
-from mmhealth.health.rows import Missing
+from mmhealth.health.rows import Array, Missing
 from mmhealth.runlog.stepdata import Histogram
 
 LOSS = 0.5
@@ -173,27 +173,25 @@ def _tool_tail(record: Record) -> tuple[Array, Array] | None:
 
     def read() -> tuple[Array, Array] | None:
         names = ("log_ratio_histogram", "log_ratio_tool_histogram")
-        steps = record.run.steps
-        if not set(names) <= set(steps.columns):
+        if not set(names) <= set(record.run.schema("steps")):
             return None
-        merged: dict[int, list[Histogram]] = {}
-        for step, whole, tool in steps.select("step", *names).iter_rows():
-            if whole is None or tool is None:
-                continue
-            counts = [np.asarray(whole, np.int64), np.asarray(tool, np.int64)]
-            seen = merged.get(step)
-            merged[step] = (
-                counts if seen is None else [a + b for a, b in zip(seen, counts, strict=True)]
-            )
-        if not merged:
-            return None
+        places = {step: at for at, step in enumerate(record.frame["step"])}
         tool, other = np.full((2, len(record)), np.nan)
-        for at, step in enumerate(record.steps.astype(int)):
-            if step in merged:
-                whole_counts, tool_counts = merged[step]
-                tool[at] = _p95(tool_counts)
-                other[at] = _p95(np.maximum(whole_counts - tool_counts, 0))
-        return tool, other
+        any_logged = False
+        for commits in record.run.read("steps"):
+            if not set(names) <= set(commits.columns):
+                continue
+            both = commits.select(names).drop_nulls()
+            any_logged |= not both.is_empty()
+            if both.is_empty() or (at := places.get(commits["step"][0])) is None:
+                continue
+            whole_counts, tool_counts = (
+                estimators.merge_histograms(*(np.asarray(part, np.int64) for part in both[name]))
+                for name in names
+            )
+            tool[at] = _p95(tool_counts)
+            other[at] = _p95(np.maximum(whole_counts - tool_counts, 0))
+        return (tool, other) if any_logged else None
 
     found: tuple[Array, Array] | None = record.once("tool tail", read)
     return found

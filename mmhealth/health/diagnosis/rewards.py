@@ -5,12 +5,11 @@ that shows, the component stops telling successes from failures within groups, a
 """
 
 import numpy as np
-import polars as pl
 
-from mmhealth.health.diagnosis.record import WINDOW, Array, Record, known_spread, window_means
+from mmhealth.health.diagnosis.record import WINDOW, Record, known_spread, window_means
 from mmhealth.health.diagnosis.sign import Sign
 from mmhealth.health.heldout import own_evaluations
-from mmhealth.health.rows import Missing
+from mmhealth.health.rows import Array, Missing
 
 REACHED = 0.04
 """Success over a window from which on there was some to lose."""
@@ -118,24 +117,10 @@ def _told(record: Record, name: str) -> Array:
     that sum to less than 1 a step), or nearly all succeed.
     """
     try:
-        frame = record.need("group_id", "success", name)
+        record.need("group_id", "success", name)
     except Missing:
         return np.full(len(record), np.nan)
-    keys = ["step", "group_id"]
-    numbers = frame.select(
-        *keys, pl.col("success").cast(pl.Float64), pl.col(name).cast(pl.Float64)
-    ).filter(pl.col(name).is_finite() & pl.col("success").is_finite())
-    a, b = (pl.col(column) - pl.col(column).mean().over(keys) for column in ("success", name))
-    sums = (
-        numbers.with_columns(a=a, b=b)
-        .group_by("step")
-        .agg(
-            aa=(pl.col("a") ** 2).sum(),
-            bb=(pl.col("b") ** 2).sum(),
-            ab=(pl.col("a") * pl.col("b")).sum(),
-        )
-    )
-    aa, bb, ab = (window_means(record.per_step(sums, column)) for column in ("aa", "bb", "ab"))
+    aa, bb, ab = (window_means(record.reading(f"told {name} {of}")) for of in ("aa", "bb", "ab"))
     success = np.nan_to_num(window_means(record.metric("success_rate")), nan=1.0)
     enough = (aa >= 1.0) & (bb > 0) & (success < SOLVING)
     return np.where(enough, ab / np.sqrt(np.where(enough, aa * bb, 1.0)), np.nan)

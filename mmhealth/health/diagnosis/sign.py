@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmhealth.health.diagnosis.record import WINDOW, Array, Record, window_means
+from mmhealth.health.diagnosis.record import WINDOW, Record, window_means
+from mmhealth.health.rows import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,16 +34,20 @@ class _Gathered:
 def what_if(run: Run, steps: Sequence[int], options: Sequence[Option] | None = None) -> WhatIf:
     """What options would have made of these steps, which are taken in order.
 
-    Every step keeps the rollouts and parameters of the log. Raises RunError for a step that the run
-    does not have, or for none.
+    Every step keeps the rollouts and parameters of the log. Steps whose rows are reduced are left
+    out, which the notes say; of those alone nothing is known, for that reason. Raises RunError for
+    a step that the run does not have, or for none.
     """
     if not steps:
         raise RunError(f"{run.path} has no complete step to look at")
     steps = sorted(set(steps))
+    reduced = {item.key.step: item.reason for item in run.reduced_steps()}
+    gone = {step: reduced[step] for step in steps if step in reduced}
+    steps = [step for step in steps if step not in gone] or steps
     options = standard_options() if options is None else options
     logged, found = _Gathered(), [_Gathered() for _ in options]
     weighted_from = first_weighted(run)
-    notes: dict[str, None] = {}
+    notes = dict.fromkeys(f"step {step}: {why}" for step, why in gone.items())
     rows, groups = 0, []
     for step in steps:
         terms = _terms(run, step, weighted_from)
@@ -54,6 +58,10 @@ def what_if(run: Run, steps: Sequence[int], options: Sequence[Option] | None = N
         groups.append(terms.group_shares())
         for option, gathered in zip(options, found, strict=True):
             _ask(option, terms, before, gathered)
+    if steps[0] in gone:
+        for gathered in (logged, *found):
+            gathered.missing = gone[steps[0]]
+            gathered.reasons = dict.fromkeys(gathered.reasons, gathered.missing)
     ranked_by = "ess_contribution" if "ess_contribution" in logged.pairs else "ess_signal"
     answers = [_answer(*pair) for pair in zip(options, found, strict=True)]
     return WhatIf(

@@ -103,7 +103,7 @@ def version(record: Record, name: str, known: Collection[int]) -> None:
 def extras(record: Record, taken: Collection[str]) -> dict[str, float]:
     """All further fields that are numbers or flags, under names that are free in a run."""
     return {
-        (name if name not in _TAKEN else f"{name}_given"): as_number(value, name)
+        (f"{name}_given" if name in _TAKEN else name or "unnamed"): as_number(value, name)
         for name, value in record.items()
         if name not in taken and is_number(value)
     }

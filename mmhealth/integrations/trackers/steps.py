@@ -4,7 +4,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmhealth.health import Monitor, Policy, judge_run
@@ -120,7 +120,7 @@ class _StepwiseRun(Run):
         for key in tail.keys:
             self._attempt = max(self._attempt, key.attempt)
             starts = {a: start for a, start in tail.starts.items() if a <= self._attempt}
-            self._waiting.append(Tail([key], starts, tail.build, tail.source, tail.again))
+            self._waiting.append(replace(tail, keys=[key], starts=starts))
 
     @property
     def has_more(self) -> bool:

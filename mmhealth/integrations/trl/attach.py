@@ -16,6 +16,7 @@ from mmhealth.health import Policy, load_policy
 from mmhealth.integrations.trl.callback import HealthCallback, Judge, OnAlert
 from mmhealth.integrations.trl.modes import modes_of
 from mmhealth.integrations.trl.norms import WHAT, Norms
+from mmhealth.integrations.trl.samples import Success, reward_columns
 from mmhealth.integrations.trl.session import Session
 from mmhealth.integrations.trl.signatures import Kind, kind_of
 from mmhealth.runlog import Recorder, new_attempt
@@ -70,6 +71,7 @@ def attach(
     policy: Policy | str | Path | None = None,
     on_alert: OnAlert | None = None,
     columns: Sequence[str] = (),
+    success: str | tuple[str, float] | None = None,
     strict: bool = False,
 ) -> Attachment:
     """Record what ``trainer.train()`` does next to a run directory. Training stays as it is.
@@ -91,6 +93,9 @@ def attach(
             `TrainerControl`, in which it may ask to save, to evaluate or to stop.
         columns: columns of the dataset to keep with each trajectory, to slice by; by names that
             mmhealth has no measurements of its own for.
+        success: the reward function, by its name, that tells whether a trajectory succeeded: where
+            it gives 1 or more, or at least the number that is given beside the name. Without it a
+            reward that is only ever 0 or 1 serves.
         strict: raise RecordError instead of counting what could not be recorded.
 
     Raises AttachError where the trainer is not one that we know or an argument is none, RecordError
@@ -104,6 +109,7 @@ def attach(
             f"columns: {', '.join(taken)} would replace what is measured; rename the dataset's "
             "columns, or leave them out"
         )
+    told = None if success is None else _success(trainer, success)
     rules = policy if isinstance(policy, Policy) else load_policy(policy)
     _end_earlier(trainer)
     modes = modes_of(trainer, kind)
@@ -121,13 +127,13 @@ def attach(
         rank=rank,
         world_size=ranks,
         attempt=_attempt(Path(run_dir), rank, ranks),
-        config=_config(trainer, kind, limits),
+        config=_config(trainer, kind, limits, told),
         loss_ratio=modes.loss_ratio,
         grad_norm="" if meter.off else WHAT,
         nominal_batch=trainer.args.generation_batch_size,
         strict=strict,
     )
-    session = Session(trainer, kind, recorder, meter, tuple(columns))
+    session = Session(trainer, kind, recorder, meter, keep=tuple(columns), success=told)
     attachment = Attachment(session, limits)
     trainer.add_callback(HealthCallback(session, judge, attachment.close))
     session.hook()
@@ -135,6 +141,14 @@ def attach(
         level = logging.WARNING if norms and limit == meter.off else logging.INFO
         logger.log(level, "mmhealth records %s with this limit: %s", run_dir, limit)
     return attachment
+
+
+def _success(trainer: Any, given: str | tuple[str, float]) -> Success:
+    name, *least = (given,) if isinstance(given, str) else given
+    names = [column.removeprefix("reward_") for column in reward_columns(trainer.reward_func_names)]
+    if name not in names:
+        raise AttachError(f"success: no reward function {name!r}; there are {', '.join(names)}")
+    return Success(f"reward_{name}", *map(float, least))
 
 
 def _end_earlier(trainer: Any) -> None:
@@ -153,7 +167,9 @@ def _attempt(run_dir: Path, rank: int, ranks: int) -> int | None:
     return issued[0]
 
 
-def _config(trainer: Any, kind: Kind, limits: Sequence[str]) -> dict[str, Any]:
+def _config(
+    trainer: Any, kind: Kind, limits: Sequence[str], success: Success | None
+) -> dict[str, Any]:
     args = trainer.args
     versions = {module.__name__: module.__version__ for module in (trl, transformers, torch)}
     settings = {name: getattr(args, name) for name in _SETTINGS if hasattr(args, name)}
@@ -161,6 +177,7 @@ def _config(trainer: Any, kind: Kind, limits: Sequence[str]) -> dict[str, Any]:
         "trainer": f"trl.{kind}Trainer",
         "model": getattr(trainer.model.config, "_name_or_path", ""),
         "reward_functions": list(trainer.reward_func_names),
+        "success": None if success is None else f"{success.column} >= {success.least:g}",
         "versions": versions,
         "settings": settings,
         "limits": list(limits),

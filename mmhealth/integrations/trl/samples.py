@@ -31,6 +31,16 @@ _ROUNDING = 4 * float(np.finfo(np.float32).eps) / 1e-4
 """Of a reward: TRL takes the group's mean from it and divides by the group's deviation + 1e-4."""
 
 
+@dataclass(frozen=True, slots=True)
+class Success:
+    """What tells that a trajectory succeeded."""
+
+    column: str
+    """Of a reward function, as `reward_columns` calls it."""
+    least: float = 1.0
+    """Its value from which on it did."""
+
+
 @dataclass(slots=True)
 class Sample:
     """One call of TRL's own method, on this rank."""
@@ -52,7 +62,11 @@ def numbered(output: dict[str, Any], earlier: Sequence[Sample]) -> None:
 
 
 def columns_of(
-    trainer: Any, samples: Sequence[Sample], output: dict[str, Any], keep: Sequence[str]
+    trainer: Any,
+    samples: Sequence[Sample],
+    output: dict[str, Any],
+    keep: Sequence[str],
+    success: Success | None,
 ) -> tuple[dict[str, Any], bool]:
     """(trajectories,) columns of the rollout batch ``output``, whose rows are numbered anew.
 
@@ -78,6 +92,8 @@ def columns_of(
     for name in parts[0] if joined else ():
         if all(name in part for part in parts):
             columns[name] = _in_order([part[name] for part in parts], order)
+    if success is not None and success.column in columns:
+        columns["success"] = columns[success.column] >= success.least
     return columns, joined
 
 

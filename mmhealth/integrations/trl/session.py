@@ -23,6 +23,7 @@ from mmhealth.integrations.trl.samples import (
     ROW,
     UNJOINED,
     Sample,
+    Success,
     columns_of,
     numbered,
     without_contrast,
@@ -40,13 +41,21 @@ class Session:
     """Collects the steps of one call of ``trainer.train()``."""
 
     def __init__(
-        self, trainer: Any, kind: Kind, recorder: Recorder, norms: Norms, keep: tuple[str, ...]
+        self,
+        trainer: Any,
+        kind: Kind,
+        recorder: Recorder,
+        norms: Norms,
+        *,
+        keep: tuple[str, ...],
+        success: Success | None,
     ) -> None:
         self.recorder = recorder
         self.norms = norms
         self._trainer = trainer
         self._kind = kind
         self._keep = keep
+        self._success = success
         self._told = {norms.off}
         self._next = 0
         self._rollouts: list[Rollout] = []
@@ -153,7 +162,7 @@ class Session:
         self._next = step + 1
         for earlier in self._rollouts:
             earlier.followed = True
-        columns, joined = columns_of(trainer, samples, output, self._keep)
+        columns, joined = columns_of(trainer, samples, output, self._keep, self._success)
         if not joined:
             self._degraded(step, UNJOINED.format(trainer=type(trainer).__name__))
         alike = without_contrast(columns, output["advantages"], trainer.num_generations)

@@ -54,6 +54,13 @@ def test_columns_of_the_dataset_do_not_replace_what_is_measured(column, trainer,
     assert "_compute_loss" not in vars(attached)
 
 
+def test_success_is_told_by_a_reward_function_that_there_is(trainer, tmp_path):
+    attached = trainer("GRPO")
+    with pytest.raises(AttachError, match="no reward function 'late'; there are early, short"):
+        attach(attached, tmp_path / "run", success="late")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_loss_of_its_own_is_a_limit(trainer, tmp_path):
     attached = trainer("GRPO")
     known = type(attached)

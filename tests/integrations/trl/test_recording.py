@@ -9,6 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from mmhealth.health import build_timeline
 from mmhealth.integrations.trl import HealthMixin, attach
 from mmhealth.runlog import open_run
 
@@ -46,6 +47,21 @@ def test_rows_join_rewards_advantages_and_prompts(kind, trainer, tmp_path):
     assert run.complete_steps() == [0, 1]
     assert run.step_data(1).nominal_batch == 8
     assert run.step_data(1).scalars["lr"] == 5e-3
+
+
+@pytest.mark.parametrize(("success", "least"), [("short", 1.0), (("early", 0.5), 0.5)])
+def test_one_reward_function_tells_success(success, least, trainer, tmp_path):
+    attached = trainer("GRPO", max_steps=2)
+    attach(attached, tmp_path / "run", success=success, strict=True)
+    attached.train()
+    run = open_run(tmp_path / "run")
+    column = "reward_short" if success == "short" else "reward_early"
+    given = run.trajectories[column].to_list()
+    assert run.config["success"] == f"{column} >= {least:g}"
+    told = run.trajectories["success"].to_list()
+    assert told == [None if value is None else value >= least for value in given]
+    assert {True, False} <= set(told)
+    assert build_timeline(run).frame["solved_group_share"][0] is not None
 
 
 @pytest.mark.parametrize("kind", ["GRPO", "RLOO"])

@@ -105,8 +105,8 @@ def ours(values: dict[str, float]) -> dict[str, float]:
 
 
 def _storable(name: str) -> str:
-    """The name as UTF-8 can hold it: JSON can name halves of characters."""
-    return name.encode("utf-8", "replace").decode("utf-8")
+    """The name as UTF-8 can hold it, and not empty: JSON can name halves of characters."""
+    return name.encode("utf-8", "replace").decode("utf-8") or "unnamed"
 
 
 def _logged(name: str, values: dict[str, float]) -> str | None:

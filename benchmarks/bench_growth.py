@@ -1,7 +1,8 @@
-"""Time and peak memory of reading a run, from 10^5 to 10^8 trajectories.
+"""Time and peak memory of reading and of auditing a run, from 10^5 to 10^8 trajectories.
 
 Steps of 10,000 trajectories with 13 columns; each size is read by a process of its own, which
-computes all metrics of the timeline, one step after the other. Writes docs/benchmarks/growth.md.
+computes all metrics of the timeline, one step after the other, and audited by another: `mmhealth
+audit --no-cache --json -`. Writes docs/benchmarks/growth.md.
 """
 
 import argparse
@@ -14,14 +15,19 @@ from pathlib import Path
 from big_runs import ROWS, write_run
 from tables import machine, write_table
 
-READ = """
+MOST = """
 import json, sys, time
-from mmhealth import open_run
-from mmhealth.health import build_timeline
 
 def most():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+"""
+READ = (
+    MOST
+    + """
+from mmhealth import open_run
+from mmhealth.health import build_timeline
 
 before = most()
 begun = time.perf_counter()
@@ -29,9 +35,32 @@ run = open_run(sys.argv[1])
 opened = time.perf_counter()
 frame = build_timeline(run).frame
 ended = time.perf_counter()
-peak = most()
-print(json.dumps([len(frame), int(frame["n"].sum()), opened - begun, ended - opened, before, peak]))
+found = [len(frame), int(frame["n"].sum()), opened - begun, ended - opened, before, most()]
+print(json.dumps(found), file=sys.stderr)
 """
+)
+AUDIT = (
+    MOST
+    + """
+begun = time.perf_counter()
+from mmhealth.cli import main
+
+try:
+    main(["audit", "--no-cache", "--json", "-", sys.argv[1]])
+except SystemExit as end:
+    assert not end.code
+print(json.dumps([time.perf_counter() - begun, most()]), file=sys.stderr)
+"""
+)
+
+
+def measure(script: str, run: Path) -> list[float]:
+    """What a script says of a run in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(run)], capture_output=True, text=True, check=True
+    )
+    found: list[float] = json.loads(done.stderr.splitlines()[-1])
+    return found
 
 
 def main() -> None:
@@ -42,10 +71,8 @@ def main() -> None:
     rows, size = [], 10**5
     while size <= asked.most:
         path = write_run(asked.dir / f"growth-{size}", size // ROWS)
-        done = subprocess.run(
-            [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True
-        )
-        steps, n, opened, read, before, peak = json.loads(done.stdout)
+        steps, n, opened, read, before, peak = measure(READ, path)
+        audit, audit_peak = measure(AUDIT, path)
         disk = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         rows.append(
             [
@@ -57,12 +84,15 @@ def main() -> None:
                 f"{1e9 * (opened + read) / n / 60:.0f}",
                 f"{before / 1024:.0f}",
                 f"{peak / 1024:.0f}",
+                f"{audit:.1f}",
+                f"{audit_peak / 1024:.0f}",
             ]
         )
         size *= 10
     about = (
         f"Steps of {ROWS:,} trajectories with 13 columns; each run read by a process of its own, "
-        "all metrics, one step after the other. " + machine()
+        "all metrics, one step after the other, and by another for `mmhealth audit`, its start "
+        "included. " + machine()
     )
     header = [
         "trajectories",
@@ -73,6 +103,8 @@ def main() -> None:
         "minutes for 10^9 at this pace",
         "MB once imported",
         "MB at most",
+        "audit, s",
+        "audit, MB at most",
     ]
     write_table("growth", "Reading a run that grows", about, header, rows)
 

@@ -1,7 +1,7 @@
-"""A run of many ranks in many small segments: opening, reading, following, before and after
+"""A run of many ranks in many small segments: opening, following, reading, before and after
 compaction. Writes docs/benchmarks/ranks.md.
 
-64 ranks record 16 trajectories a step each; their tails are sealed every few steps.
+64 ranks write 16 trajectories a step each, in segments of a few steps.
 """
 
 import argparse
@@ -11,17 +11,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from long_runs import write_long_run
 from tables import machine, write_table
 
-from mmhealth import Recorder
 from mmhealth.runlog import compact
 
 RANKS, ROWS = 64, 16
 READ = """
-import json, sys, time
+import gc, json, sys, time
+import pyarrow.parquet
 from mmhealth import open_run
 from mmhealth.health import build_timeline
 
@@ -29,87 +28,79 @@ def held(name):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
-before, times = held("VmRSS"), [time.perf_counter()]
+def seconds(do):
+    begun = time.perf_counter()
+    do()
+    return time.perf_counter() - begun
+
+before, begun = held("VmRSS"), time.perf_counter()
 run = open_run(sys.argv[1])
-times.append(time.perf_counter())
-memory = held("VmRSS") - before
-run.tail()
-times.append(time.perf_counter())
-for _ in range(5):
-    run.tail()
-times.append(time.perf_counter())
-steps = len(build_timeline(open_run(sys.argv[1])).frame)
-times.append(time.perf_counter())
-spans = [later - earlier for earlier, later in zip(times, times[1:])]
-print(json.dumps([steps, spans[0], memory, spans[2] / 5, spans[3], held("VmHWM")]))
+opened = time.perf_counter() - begun
+gc.collect()
+memory, most = held("VmRSS") - before, held("VmHWM")
+first, status, poll = seconds(run.tail), seconds(run.status), seconds(run.tail)
+timeline = seconds(lambda: build_timeline(open_run(sys.argv[1]))) if sys.argv[2] == "judged" else 0
+print(json.dumps([opened, memory, most, first, poll, status, timeline]))
 """
 
 
-def record(path: Path, steps: int) -> None:
-    rng = np.random.default_rng(0)
-    advantage = rng.choice([-0.5, 0.5], ROWS)
-    columns: dict[str, Any] = {
-        "group_id": np.arange(ROWS) // 8,
-        "reward": rng.random(ROWS),
-        "length": rng.integers(50, 2000, ROWS),
-        "entropy": rng.gamma(2, 0.5, ROWS),
-        "advantage": advantage,
-        "log_weight": rng.normal(0, 0.1, ROWS),
-        "grad_norm": np.abs(advantage) * rng.lognormal(0, 0.5, ROWS),
-    }
-    for rank in range(RANKS):
-        with Recorder(
-            path, rank=rank, world_size=RANKS, attempt=0, segment_bytes=25_000, strict=True
-        ) as recorder:
-            for step in range(steps):
-                recorder.log_step(step, columns, {"loss": 1.0})
-
-
-def row(path: Path, what: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True
-    )
-    steps, opened, memory, poll, timeline, most = json.loads(done.stdout)
+def row(path: Path, what: str, steps: int, *, judged: bool) -> list[str]:
+    command = [sys.executable, "-c", READ, str(path), "judged" if judged else ""]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    opened, memory, most, first, poll, status, timeline = json.loads(done.stdout)
     files = [file for file in path.rglob("*.parquet") if file.is_file()]
     return [
         f"{what}, {steps:,} steps",
         f"{len(files):,}",
-        f"{opened:.2f}",
-        f"{1024 * memory / (steps * RANKS):.2f}",
+        f"{opened:.1f}",
+        f"{first:.2f}",
         f"{1e3 * poll:.0f}",
-        f"{timeline:.1f}",
-        f"{1e3 * timeline / steps:.1f}",
+        f"{status:.2f}",
+        f"{2**20 * memory / (steps * RANKS):.0f}",
         f"{most:.0f}",
+        f"{timeline:.1f}" if judged else "",
+        f"{1e3 * timeline / steps:.1f}" if judged else "",
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--steps", type=int, nargs="+", default=[1_000, 10_000])
+    parser.add_argument("--segment", type=int, default=50, help="steps of a small segment")
+    parser.add_argument("--rows", type=int, default=ROWS, help="trajectories of a rank and step")
+    parser.add_argument("--judged", type=int, default=1_000, help="timelines up to so many steps")
+    parser.add_argument("--small", type=int, default=10_000, help="small segments up to so many")
+    parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()) / "mmhealth-bench")
     asked = parser.parse_args()
     rows = []
     for steps in asked.steps:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "run"
-            record(path, steps)
-            rows.append(row(path, "as recorded"))
+        path, judged = asked.dir / f"ranks-{steps}", steps <= asked.judged
+        shutil.rmtree(path, ignore_errors=True)
+        small = asked.segment if steps <= asked.small else None
+        write_long_run(path, steps, ranks=RANKS, rows=asked.rows, steps_a_segment=small)
+        if small:
+            rows.append(row(path, "small segments", steps, judged=judged))
             compact(path)
-            rows.append(row(path, "compacted"))
-            shutil.rmtree(path)
+        rows.append(row(path, "compacted", steps, judged=judged))
+        shutil.rmtree(path)
     about = (
-        f"{RANKS} ranks of {ROWS} trajectories a step, their tails sealed at 25 kB. The timeline "
-        "has all metrics, in one process. *KB held*: by an open run, of each (step, rank). "
+        f"{RANKS} ranks of {asked.rows} trajectories a step; small segments have {asked.segment} "
+        "steps. *First* is the first look, which names all steps, *poll* one that finds nothing "
+        "new. *Bytes held*: by an open run, of each (step, rank), the libraries among them; *MB at "
+        "most*: of that process until it was open. The timeline has all metrics, in one process. "
         + machine()
     )
     header = [
         "run",
         "files",
         "open, s",
-        "KB held",
-        "poll, nothing new, ms",
+        "first, s",
+        "poll, ms",
+        "status, s",
+        "bytes held",
+        "MB at most",
         "timeline, s",
         "ms a step",
-        "MB at most",
     ]
     write_table("ranks", "Many ranks, many small segments", about, header, rows)
 

@@ -1,19 +1,22 @@
 """What it costs to follow a run, by how long it has become. Writes docs/benchmarks/tail.md.
 
-A step of 64 trajectories is recorded, and a reader that has read all before looks, judges it, and
-says what is new; the reader is `Run.tail`, a `Timeline`, and a `Monitor` with the default policy.
+A step is recorded, and a reader that has read all before looks, judges it, and says what is new;
+the reader is `Run.tail`, a `Timeline`, and a `Monitor` with the default policy. Those two measure
+all steps before they follow, which takes minutes from 100,000 on: they read runs of ``--judged``.
 """
 
 import argparse
+import shutil
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
-from big_runs import write_run
+import numpy as np
+from long_runs import write_long_run
 from tables import machine, write_table
 
-from mmhealth import Recorder, open_run
+from mmhealth import RecorderHandle, open_run
 from mmhealth.health import Monitor
 from mmhealth.health.timeline import Timeline
 
@@ -22,46 +25,63 @@ NEW, ROWS = 30, 64
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, nargs="+", default=[1_000, 10_000])
+    parser.add_argument("--steps", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--judged", type=int, default=10_000, help="up to so many steps")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()) / "mmhealth-bench")
     asked = parser.parse_args()
     rows = []
-    for steps in asked.steps:
-        path = write_run(asked.dir / f"tail-{steps}", steps, ROWS, segment_bytes=4 << 20)
-        reader, timeline, monitor = open_run(path), Timeline(open_run(path)), Monitor(path)
-        looks = {"tail": reader.tail, "timeline": timeline.update, "monitor": monitor.poll}
-        for look in looks.values():
-            look()
-        times: dict[str, list[float]] = {name: [] for name in looks}
-        start = reader.complete_steps()[-1] + 1
-        with write_more(path, start) as recorder:
-            columns = write_columns(path)
-            for step in range(start, start + NEW):
-                recorder.log_step(step, columns)
-                for name, look in looks.items():
-                    begun = time.perf_counter()
-                    look()
-                    times[name].append(time.perf_counter() - begun)
-        figures = [f"{1e3 * median(times[name]):.1f}" for name in looks]
-        rows.append([f"{steps:,}", *figures])
+    for ranks in asked.ranks:
+        for steps in asked.steps:
+            # Of 64 ranks as many (step, rank) as one rank has at most.
+            if steps * ranks <= 6.4 * max(asked.steps):
+                rows.append(row(asked.dir, steps, ranks, judged=steps * ranks <= asked.judged))
     about = (
-        f"One new step of {ROWS} trajectories a look, median of {NEW} looks. *tail* names the step "
-        "and does not read its rows. " + machine()
+        f"One new step of {ROWS} trajectories a rank and look, median of {NEW} looks. *tail* names "
+        "the step and does not read its rows; *first* is its first look, which names all steps "
+        "there are, after *open*. " + machine()
     )
-    header = ["steps before", "tail, ms", "timeline, ms", "monitor, ms"]
-    write_table("tail", "Following a run", about, header, rows)
+    header = ["steps before", "ranks", "open, s", "first, s", "tail, ms", "timeline, ms"]
+    write_table("tail", "Following a run", about, [*header, "monitor, ms"], rows)
 
 
-def write_more(path: Path, start: int) -> Recorder:
-    return Recorder(path, start_step=start, nominal_batch=ROWS, strict=True)
+def row(folder: Path, steps: int, ranks: int, *, judged: bool) -> list[str]:
+    kept = write_long_run(folder / f"tail-{steps}-{ranks}", steps, ranks=ranks)
+    path = folder / f"tail-{steps}-{ranks}-followed"
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(kept, path)
+    begun = time.perf_counter()
+    reader = open_run(path)
+    opened = time.perf_counter() - begun
+    looks = {"tail": reader.tail}
+    if judged:
+        timeline, monitor = Timeline(open_run(path)), Monitor(path)
+        looks |= {"timeline": timeline.update, "monitor": monitor.poll}
+    times: dict[str, list[float]] = {name: [seconds(look)] for name, look in looks.items()}
+    handle = RecorderHandle.issue(path, world_size=ranks, start_step=steps)
+    recorders = [handle.of(rank).open() for rank in range(ranks)]
+    rng = np.random.default_rng(0)
+    columns = {"reward": rng.random(ROWS), "advantage": rng.normal(size=ROWS)}
+    for step in range(steps, steps + NEW):
+        for recorder in recorders:
+            recorder.log_step(step, columns)
+        for name, look in looks.items():
+            times[name].append(seconds(look))
+    for recorder in recorders:
+        recorder.close()
+    shutil.rmtree(path)
+    figures = [f"{1e3 * median(times[name][1:]):.1f}" if name in times else "" for name in LOOKS]
+    return [f"{steps:,}", str(ranks), f"{opened:.2f}", f"{times['tail'][0]:.2f}", *figures]
 
 
-def write_columns(path: Path) -> dict[str, object]:
-    data = open_run(path).step_data(0)
-    assert data is not None
-    kept = data.trajectories.drop("step", "rank", "attempt", "role", "trajectory_id")
-    used = data.updates.select("advantage", "log_weight", "grad_norm")
-    return {series.name: series.to_numpy() for series in [*kept, *used]}
+LOOKS = ("tail", "timeline", "monitor")
+
+
+def seconds(look: object) -> float:
+    assert callable(look)
+    begun = time.perf_counter()
+    look()
+    return time.perf_counter() - begun
 
 
 if __name__ == "__main__":

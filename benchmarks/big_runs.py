@@ -1,5 +1,6 @@
 """Big runs to measure on, quickly written: steps of 10,000 trajectories with 13 columns."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from mmhealth import Recorder
 
 ROWS = 10_000
+_MOST_UNSEALED = 64
 _BATCHES = 16
 """Different steps; then they come again, in another order of rows."""
 
@@ -20,7 +22,14 @@ def write_run(path: Path, steps: int, rows: int = ROWS, **recorder: Any) -> Path
         with Recorder(path, nominal_batch=rows, strict=True, **recorder) as rec:
             for step in range(steps):
                 rec.log_step(step, _shifted(pool[step % _BATCHES], step))
+                while step % 256 == 0 and _unsealed(path) > _MOST_UNSEALED:
+                    time.sleep(0.1)
     return path
+
+
+def _unsealed(path: Path) -> int:
+    """Tails that wait to be sealed, which takes longer than to log, and four times the disk."""
+    return len(list(path.glob("*/*.arrows")))
 
 
 def _columns(rng: np.random.Generator, n: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Reading a run at a URL of a real S3 server, which fails in the ways that such servers do."""
 
 import itertools
+import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from mmhealth.fleet import find_runs, judge_fleet
 from mmhealth.health import Monitor, default_policy
 from mmhealth.place import RunUrl, run_place
 from mmhealth.runlog import Run, remote
-from mmhealth.runlog.storage import Retries
+from mmhealth.runlog.storage import ObjectStore, Retries
 from mmhealth.schema import TABLES
 
 STEPS = 24
@@ -46,6 +47,10 @@ def same(url: str, run_dir: Path) -> bool:
     remote, local = open_run(url), open_run(run_dir)
     one, other = content(remote), content(local)
     return remote.status() == local.status() and all(one[n].equals(other[n]) for n in TABLES)
+
+
+def write(content: bytes, stream: Any) -> int:
+    return int(stream.write(content))
 
 
 def key_of(path: Path, run_dir: Path) -> str:
@@ -159,6 +164,35 @@ def test_an_object_that_is_listed_and_not_there_yet(
     store.fault = lambda *_: None
     assert run.refresh()
     assert run.status() == open_run(run_dir).status()
+
+
+def test_an_object_that_is_begun_and_empty_is_not_there_yet(
+    store: Any, copy_to: Any, run_dir: Path, tmp_path: Path
+) -> None:
+    begun = shutil.copytree(run_dir, tmp_path / "run")
+    late = [sorted((run_dir / table).iterdir())[-1] for table in ("steps", "updates", "writers")]
+    for path in late:
+        (begun / path.relative_to(run_dir)).write_bytes(b"")
+    copy_to(begun)
+    run = open_run(store.url)
+    assert run.status().steps_complete < STEPS
+    assert not run.status().quarantined
+    there = run_place(store.url)
+    assert isinstance(there, RunUrl)
+    for path in late:
+        content = path.read_bytes()
+        ObjectStore(there).write(key_of(path, run_dir), partial(write, content))
+    assert run.refresh()
+    assert run.status() == open_run(run_dir).status()
+
+
+def test_a_run_whose_description_is_empty_is_not_there_yet(
+    store: Any, copy_to: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "run.json").write_bytes(b"")
+    copy_to(tmp_path)
+    with pytest.raises(RunNotFoundError):
+        open_run(store.url)
 
 
 @pytest.mark.parametrize("whole", [1 << 20, 2_000])

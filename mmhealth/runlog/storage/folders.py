@@ -1,6 +1,6 @@
 """Looks around in an object store as if it had folders."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,22 +14,31 @@ _AT_ONCE = 500
 def list_folders(url: RunUrl, key: str, deep: bool = False) -> list[str]:
     """Keys of the folders in one, or ``deep``, of itself and all below it.
 
-    ``url`` says how the store is reached. Raises ObjectStoreError.
+    ``url`` says how the store is reached. Google's store is always listed down to its objects: it
+    names no folders. Raises ObjectStoreError.
     """
     from pyarrow.fs import FileSelector, FileType
 
     def work() -> list[Any]:
         filesystem, _ = connect(url)
         found: list[Any] = filesystem.get_file_info(
-            FileSelector(key, allow_not_found=True, recursive=deep)
+            FileSelector(key, allow_not_found=True, recursive=deep or url.kind == "gs")
         )
         return found
 
     found = Retries().call(f"{url} cannot be listed", work)
     below = {info.path for info in found if info.type == FileType.Directory}
-    if deep:
-        below |= {key} | {info.path.rpartition("/")[0] for info in found}
-    return sorted(below)
+    for info in found:
+        below.update(_folders_of(info.path, key))
+    if not deep:
+        return sorted(folder for folder in below if "/" not in folder[len(key) + 1 :])
+    return sorted(below | {key})
+
+
+def _folders_of(path: str, key: str) -> Iterator[str]:
+    """The folders above an object, below ``key``."""
+    while len(path := path.rpartition("/")[0]) > len(key):
+        yield path
 
 
 def hold_file(url: RunUrl, keys: Iterable[str], name: str) -> list[str]:

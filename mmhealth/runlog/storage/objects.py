@@ -51,7 +51,8 @@ class ObjectStore:
     """The objects under one prefix. Safe to use from several threads.
 
     Files are named relative to the run. What cannot be fetched after some tries raises
-    ObjectStoreError; what is not there FileNotFoundError.
+    ObjectStoreError; what is not there FileNotFoundError. An empty object is not there yet: Azure
+    shows one from the moment in which it is begun, and nothing of a run is empty.
     """
 
     def __init__(self, url: RunUrl, retries: Retries | None = None) -> None:
@@ -86,7 +87,7 @@ class ObjectStore:
         self.infos = {
             info.path[start:]: ObjectInfo(info.size, info.mtime_ns or 0)
             for info in found
-            if info.type == FileType.File
+            if info.type == FileType.File and info.size
         }
 
     def names(self, folder: str) -> list[str]:
@@ -181,6 +182,8 @@ class ObjectStore:
             filesystem, key = self._connect()
             self._count("head")
             handle = filesystem.open_input_file(f"{key}/{file}")
+            if not handle.size():
+                raise FileNotFoundError(2, "is empty (yet)", str(self.url / file))
             with self._lock:
                 if file.endswith(".parquet"):
                     self._open[file] = handle

@@ -46,21 +46,24 @@ class Measure:
         self, tail: Tail, engine: Engine | None, cache: StepCache | None
     ) -> Iterator[tuple[StepKey, StepMetrics]]:
         if cache is None:
-            yield from zip(tail.keys, self._measured(tail, engine), strict=True)
+            for key, (found, _) in zip(tail.keys, self._measured(tail, engine), strict=True):
+                yield key, found
             return
         names = {key: cache.key(tail.source(key)) for key in tail.keys}
         known = {key: cache.get(name) for key, name in names.items()}
         unknown = [key for key in tail.keys if known[key] is None]
         measured = self._measured(replace(tail, keys=unknown), engine)
         for key in tail.keys:
-            found = known.pop(key)
-            if found is None:
-                found = next(measured)
-                if found.values["complete"]:
-                    cache.put(names[key], found)
+            if (cached := known.pop(key)) is not None:
+                yield key, cached
+                continue
+            found, of_rows = next(measured)
+            if of_rows and found.values["complete"]:
+                cache.put(names[key], found)
             yield key, found
 
-    def _measured(self, tail: Tail, engine: Engine | None) -> Iterator[StepMetrics]:
+    def _measured(self, tail: Tail, engine: Engine | None) -> Iterator[tuple[StepMetrics, bool]]:
+        """Metrics, and whether they are of rows: a step may be reduced while others are read."""
         if engine is None:
             yield from map(self.step, tail.read(self.columns))
             return
@@ -76,9 +79,12 @@ class Measure:
                 yield from found
                 done += len(found)
 
-    def step(self, data: StepData) -> StepMetrics:
-        """Of one step."""
-        return step_metrics(data, self.loss_ratio, self.demanded, self.metrics)
+    def step(self, data: StepData) -> tuple[StepMetrics, bool]:
+        """Of one step; and whether they are of its rows."""
+        if data.reduced is not None and data.measured is not None:
+            summary = data.reduced, data.measured
+            return summarised_metrics(*summary, self.demanded, self.metrics), False
+        return step_metrics(data, self.loss_ratio, self.demanded, self.metrics), True
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ def _windows(sources: Iterator[StepSource]) -> Iterator[list[StepSource]]:
         yield window
 
 
-def _measure(window: _Window) -> list[StepMetrics] | _Moved:
+def _measure(window: _Window) -> list[tuple[StepMetrics, bool]] | _Moved:
     try:
         return list(map(window.measure.step, read_steps(window.sources, window.measure.columns)))
     except MovedError:

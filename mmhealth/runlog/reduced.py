@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +76,10 @@ class ReducedStep:
         return f"rows were reduced on {self.date}"
 
 
+Summary: TypeAlias = tuple[ReducedStep, str]
+"""A reduced step, and its metrics as JSON."""
+
+
 def summaries_in(run_dir: Path) -> list[Path]:
     """The summary files of a run directory."""
     return [path for path in list_folder(run_dir / REDUCED) if path.name[0] != "."]
@@ -133,6 +138,11 @@ class Reductions:
                 return None
             self._texts = path, column, read
         return self._texts[2][row]
+
+    def summary(self, key: StepKey) -> Summary | None:
+        """Of a reduced step what was measured."""
+        text = self.text(key, "metrics")
+        return None if text is None else (self.steps[key], text)
 
     def of(self, attempt: int) -> IntArray:
         """The steps of an attempt that are reduced, ascending."""

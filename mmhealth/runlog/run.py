@@ -26,7 +26,7 @@ from mmhealth.runlog.holdings import Holdings
 from mmhealth.runlog.intervals import BoolArray, IntArray, distinct
 from mmhealth.runlog.layout import RUN_FILE
 from mmhealth.runlog.readahead import read_ahead
-from mmhealth.runlog.reduced import ReducedStep
+from mmhealth.runlog.reduced import ReducedStep, Summary
 from mmhealth.runlog.remote import RemoteStore
 from mmhealth.runlog.scan import Key
 from mmhealth.runlog.source import StepSource
@@ -52,7 +52,7 @@ class Tail:
     """What a step is read from, for another process."""
     again: set[StepKey] = field(default_factory=set)
     """Where steps go that could not be read: the next tail has them once more."""
-    summary: Callable[[StepKey], tuple[ReducedStep, str] | None] = lambda _: None
+    summary: Callable[[StepKey], Summary | None] = lambda _: None
     """Of a reduced step what was measured, as JSON."""
 
     def __iter__(self) -> Iterator[StepData]:
@@ -159,7 +159,7 @@ class Run:
             ready += [StepKey(attempt, step) for step in steps[due].tolist()]
             self._undecided |= {StepKey(attempt, step) for step in steps[~due].tolist()}
         starts, again = self._held.commits.starts, self._again
-        return Tail(ready, starts, self._build, self._source, again, self._summary)
+        return Tail(ready, starts, self._build, self._source, again, self._held.reduced.summary)
 
     def step_data(self, step: int) -> StepData | None:
         """Everything about one visible step; None when there is none."""
@@ -294,16 +294,16 @@ class Run:
         return survey(self._held)
 
     def _build(self, key: StepKey, columns: Collection[str] | None = None) -> StepData:
-        reduced = self._held.reduced.steps.get(key)
+        summary = self._held.reduced.summary(key)
         data = build_step(
             key,
             self._held.commits.of(key),
             partial(self._held.rows_of, columns=columns),
             self._late(key.step),
             ranks_expected=self._held.commits.ranks_expected(key),
-            reduced=reduced,
+            summary=summary,
         )
-        if reduced is None and key in self._held.reduced.steps:
+        if summary is None and key in self._held.reduced.steps:
             return self._build(key, columns)  # It was reduced while it was read.
         return data
 
@@ -314,10 +314,6 @@ class Run:
         commits = self._held.commits.of(key).values()
         rows = (self._held.rows_of("updates", commit, [column]) for commit in commits)
         return any(_has_values(part, column) for part in rows)
-
-    def _summary(self, key: StepKey) -> tuple[ReducedStep, str] | None:
-        text = self._held.reduced.text(key, "metrics")
-        return None if text is None else (self._held.reduced.steps[key], text)
 
     def _source(self, key: StepKey) -> StepSource:
         commits = self._held.commits.of(key)
@@ -333,6 +329,7 @@ class Run:
             {(table, batch): place for table, batch, place in found if place is not None},
             self._late(key.step),
             self._held.commits.ranks_expected(key),
+            self._held.reduced.summary(key),
         )
 
     def _late(self, step: int) -> pl.DataFrame:

@@ -8,6 +8,7 @@ import polars as pl
 
 from mmhealth.runlog.batches import Batches
 from mmhealth.runlog.commits import Commit, StepKey
+from mmhealth.runlog.reduced import TABLES_REDUCED, Summary
 from mmhealth.runlog.scan import Key, Place
 from mmhealth.runlog.stepdata import StepData, build_step
 from mmhealth.runlog.store import DamagedSegmentError
@@ -27,6 +28,8 @@ class StepSource:
     """Of the batches that are there."""
     amendments: pl.DataFrame
     ranks_expected: int
+    summary: Summary | None
+    """In place of the rows, where the step is reduced."""
 
 
 def read_steps(
@@ -40,6 +43,8 @@ def read_steps(
     for source in sources:
 
         def rows_of(table: str, commit: Commit, source: StepSource = source) -> pl.DataFrame | None:
+            if table in TABLES_REDUCED and source.summary is not None:
+                return None
             key = commit.key(table)
             place = None if key is None else source.places.get((table, key))
             if place is None:
@@ -55,4 +60,5 @@ def read_steps(
             rows_of,
             source.amendments,
             ranks_expected=source.ranks_expected,
+            summary=source.summary,
         )

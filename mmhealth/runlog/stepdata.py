@@ -12,7 +12,7 @@ from mmhealth.runlog.amendments import amend
 from mmhealth.runlog.commits import Commit, StepKey
 from mmhealth.runlog.constants import constant
 from mmhealth.runlog.layout import Writer
-from mmhealth.runlog.reduced import ReducedStep
+from mmhealth.runlog.reduced import ReducedStep, Summary
 from mmhealth.schema import STEPS
 
 Histogram = np.ndarray[Any, np.dtype[np.int64]]
@@ -46,6 +46,8 @@ class StepData:
     then not known."""
     reduced: ReducedStep | None = None
     """Stands in place of the rows: `trajectories` and `updates` are empty, and nothing is lost."""
+    measured: str | None = None
+    """The metrics of a reduced step, as JSON."""
 
 
 def build_step(
@@ -55,9 +57,10 @@ def build_step(
     amendments: pl.DataFrame,
     *,
     ranks_expected: int,
-    reduced: ReducedStep | None = None,
+    summary: Summary | None = None,
 ) -> StepData:
     """Put a step together. ``amendments`` are those of this step."""
+    reduced, measured = summary or (None, None)
     ordered = [commits[rank] for rank in sorted(commits)]
     missing = 0
     frames: dict[str, pl.DataFrame] = {}
@@ -89,6 +92,7 @@ def build_step(
         committed=max(times, default=None),
         commits_missing=unread,
         reduced=reduced,
+        measured=measured,
     )
 
 

@@ -12,12 +12,14 @@ from typer.testing import CliRunner
 
 from mmhealth import Recorder, open_run
 from mmhealth.cli import app
+from mmhealth.engines import Engine, SerialEngine
 from mmhealth.errors import RetentionBusyError, RetentionError
 from mmhealth.estimators.sketch import ALPHA
-from mmhealth.health import Monitor, default_policy
+from mmhealth.health import Monitor, default_policy, stepcache, windows
 from mmhealth.health.blame import blame
 from mmhealth.health.contribution import step_contribution
 from mmhealth.health.diagnosis import diagnose
+from mmhealth.health.needs import ALL, columns_of
 from mmhealth.health.timeline import Timeline, build_timeline
 from mmhealth.health.whatif import what_if
 from mmhealth.retention import Keep, reduce_run, step_sketch, step_sketches
@@ -241,6 +243,29 @@ def test_readers_in_the_middle_of_a_pass_go_on(run_dir: Path) -> None:
         assert data.reduced is not None or len(data.trajectories) == 64
         seen.append(data.step)
     assert seen == list(range(STEPS))
+
+
+@pytest.mark.parametrize("engine", [None, SerialEngine()])
+def test_steps_that_are_reduced_in_the_middle_of_a_pass_have_their_metrics(
+    run_dir: Path, tmp_path: Path, engine: Engine | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "WINDOW_ROWS", 300)
+    monkeypatch.setattr(stepcache, "WORTH_S", 0)
+    backup = open_run(shutil.copytree(run_dir, tmp_path / "backup"))
+    run = open_run(run_dir)
+    columns = columns_of(ALL, run.loss_ratio)
+    measure = windows.Measure(run.loss_ratio, default_policy().demanded, None, columns)
+    before = dict(measure.steps(backup.tail(), None))
+    cache = stepcache.StepCache(tmp_path / "cache", "question")
+    found = {}
+    for key, metrics in measure.steps(run.tail(), engine, cache):
+        found[key] = metrics
+        if len(found) == 3:
+            reduce_run(run_dir, KEEP)
+    assert found == before
+    cache.save(1.0)
+    known = stepcache.StepCache(tmp_path / "cache", "question")
+    assert dict(measure.steps(open_run(backup.path).tail(), None, known)) == before
 
 
 def test_a_reader_that_held_rows_does_not_miss_them(run_dir: Path) -> None:

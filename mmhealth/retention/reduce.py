@@ -103,7 +103,8 @@ def reduce_run(
     ``least_share`` of its rows can go.
 
     Raises RetentionError for a URL and where the file system knows no locks, RetentionBusyError
-    while another process rewrites segments, RunError as `open_run` does, and OSError.
+    while another process rewrites segments, RunUnavailableError where something that is there
+    cannot be read just now, RunError as `open_run` does, and OSError.
     """
     place = run_place(run_dir)
     if isinstance(place, RunUrl):
@@ -137,6 +138,7 @@ def _reduce(
     """Write the summaries that are due."""
     run = open_run(run_dir)
     tail = run.tail()
+    run.require_whole()
     done = Reduction()
     old = _old(run, tail, keep)
     if len(old) < least_steps:
@@ -187,7 +189,7 @@ def _due(
 
 def _lacks_rewards(data: StepData) -> bool:
     rows = data.trajectories
-    return "reward" in rows.columns and rows["reward"].null_count() > 0
+    return "reward" not in rows.columns or rows["reward"].null_count() > 0
 
 
 def _remove_rows(run_dir: Path, done: Reduction, least_share: float) -> None:

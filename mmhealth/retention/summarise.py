@@ -14,17 +14,18 @@ from mmhealth.health.metrics import step_metrics
 from mmhealth.health.step_intervals import Demand
 from mmhealth.health.stepcache import metrics_to_json
 from mmhealth.runlog import StepData
+from mmhealth.runlog.amendments import unmatched
 
 _KEYS = frozenset({"step", "attempt", "rank"})
 """The same in every row of a step and rank."""
 
 
 def summarise(
-    data: StepData, loss_ratio: str, demanded: Collection[Demand], amendments: int
+    data: StepData, loss_ratio: str, demanded: Collection[Demand], amendments: pl.DataFrame
 ) -> dict[str, Any]:
     """The row that stands for a step, with all its metrics (`runlog.reduced.SUMMARY_SCHEMA`).
 
-    ``amendments`` is how many late values had come.
+    ``amendments`` are the late values that had come.
     """
     metrics = step_metrics(data, loss_ratio, demanded)
     frames = {"trajectories": data.trajectories, "updates": data.updates}
@@ -40,7 +41,8 @@ def summarise(
         "step": data.step,
         "trajectories_rows": len(data.trajectories),
         "updates_rows": len(data.updates),
-        "amendments_rows": amendments,
+        "amendments_rows": len(amendments),
+        "amendments_unmatched": unmatched(amendments, data.trajectories),
         "reduced_at": time.time(),
         "version": __version__,
         "logged": logged,

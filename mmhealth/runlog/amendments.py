@@ -41,6 +41,14 @@ def with_ids_like(amendments: pl.DataFrame, trajectories: pl.DataFrame) -> pl.Da
     return amendments.with_columns(pl.col("trajectory_id").cast(dtype, strict=False))
 
 
+def unmatched(amendments: pl.DataFrame, trajectories: pl.DataFrame) -> int:
+    """How many amendments of a step fit none of its trajectories."""
+    if amendments.is_empty() or trajectories.is_empty():
+        return len(amendments)
+    fitting = with_ids_like(amendments, trajectories)
+    return len(fitting.join(trajectories, on=AMENDED_KEYS, how="anti"))
+
+
 def usable_amendments(amendments: pl.DataFrame) -> pl.DataFrame:
     """The rows that say what they fill and with what."""
     needed = [column.name for column in AMENDMENTS.columns]

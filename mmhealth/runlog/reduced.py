@@ -7,7 +7,7 @@ summary is *reduced*: whether or not rows of it are still there, readers take th
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,8 @@ import pyarrow as pa
 from mmhealth.errors import RunUnavailableError
 from mmhealth.runlog.commit_table import NONE, by_rank
 from mmhealth.runlog.commits import Commits, StepKey
-from mmhealth.runlog.intervals import IntArray, Numbers
+from mmhealth.runlog.intervals import IntArray
 from mmhealth.runlog.layout import Sealed, Writer, list_folder
-from mmhealth.runlog.scan import TableScan
 from mmhealth.runlog.store import DamagedSegmentError, Store
 
 REDUCED = "reduced"
@@ -32,6 +31,7 @@ SUMMARY_SCHEMA = pa.schema(
         ("attempt", pa.int64()),
         ("step", pa.int64()),
         *((f"{table}_rows", pa.int64()) for table in (*TABLES_REDUCED, "amendments")),
+        ("amendments_unmatched", pa.int64()),
         ("reduced_at", pa.float64()),
         ("version", pa.string()),
         ("logged", pa.list_(pa.string())),
@@ -56,6 +56,8 @@ class ReducedStep:
     updates: int
     amendments: int
     """Late values that had come by then."""
+    amendments_unmatched: int
+    """Those of them that fit no trajectory."""
     reduced_at: float
     """When, seconds since 1970."""
     version: str
@@ -163,17 +165,6 @@ class Reductions:
         for writer, parts in found.items():
             yield writer, np.sort(np.concatenate(parts))
 
-    def missing(self, commits: Commits, scan: TableScan, last: Mapping[Writer, int]) -> int:
-        """How many of them a scan never saw, though numbers beyond are known: gaps, and no loss."""
-        if scan.table not in TABLES_REDUCED:
-            return 0
-        gaps = 0
-        for writer, seqs in self.batches(commits, scan.table):
-            seen = scan.seen.get(writer, Numbers())
-            known = seqs[seqs <= max(seen.last, last.get(writer, -1))]
-            gaps += int((~seen.holds(known)).sum())
-        return gaps
-
     def _take_in(self, path: Path) -> set[StepKey]:
         named = _NAME.fullmatch(path.name)
         if named is None:
@@ -190,6 +181,7 @@ class Reductions:
                 row["trajectories_rows"],
                 row["updates_rows"],
                 row["amendments_rows"],
+                row["amendments_unmatched"],
                 row["reduced_at"],
                 row["version"],
                 frozenset(row["logged"]),

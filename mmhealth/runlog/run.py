@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mmhealth.errors import RunError, RunNotFoundError, SchemaVersionError
+from mmhealth.errors import (
+    RunError,
+    RunNotFoundError,
+    RunUnavailableError,
+    SchemaVersionError,
+)
 from mmhealth.place import RunPlace, RunUrl, run_place
 from mmhealth.runlog.amendments import (
     AMENDED_KEYS,
@@ -34,7 +39,7 @@ from mmhealth.runlog.status import RunStatus
 from mmhealth.runlog.stepdata import StepData, build_step, stack
 from mmhealth.runlog.storage import ObjectStore, Requests
 from mmhealth.runlog.store import FolderStore, Store
-from mmhealth.runlog.survey import survey
+from mmhealth.runlog.survey import survey, unfetched
 from mmhealth.schema import SCHEMA_VERSION, TABLES
 
 
@@ -212,10 +217,10 @@ class Run:
         found = self._held.reduced.batches(self._held.commits, table)
         return {Key(writer, seq) for writer, seqs in found for seq in seqs.tolist()}
 
-    def late_values(self, key: StepKey) -> int:
-        """How many late values there are for a step as its attempt lived it."""
+    def late_values(self, key: StepKey) -> pl.DataFrame:
+        """Late values for a step as its attempt lived it."""
         late = self._late(key.step)
-        return 0 if late.is_empty() else len(late.filter(attempt=key.attempt))
+        return late if late.is_empty() else late.filter(attempt=key.attempt)
 
     def schema(self, table: str) -> pl.Schema:
         """Columns of a table and their types over the whole run; no rows are read.
@@ -288,6 +293,13 @@ class Run:
         latest = max((writer.attempt for writer in self._held.writers), default=None)
         last = [w for writer, w in self._held.writers.items() if writer.attempt == latest]
         return bool(last) and all(about.get("closed") for about in last)
+
+    def require_whole(self) -> None:
+        """Raises RunUnavailableError where the last look could not read something that is there:
+        what depends on all of a run, for good, is to wait.
+        """
+        if files := unfetched(self._held):
+            raise RunUnavailableError(f"{files[0].file}: {files[0].reason}")
 
     def status(self) -> RunStatus:
         """What is complete, pending, quarantined and lost, and why."""

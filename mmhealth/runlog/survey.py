@@ -3,14 +3,14 @@
 import numpy as np
 import polars as pl
 
-from mmhealth.runlog.amendments import AMENDED_KEYS, by_step, owned, with_ids_like
+from mmhealth.runlog.amendments import AMENDED_KEYS, by_step, owned, unmatched
 from mmhealth.runlog.commit_table import NONE, by_rank
 from mmhealth.runlog.commits import StepKey
 from mmhealth.runlog.completeness import COMMITTED, StepCounts
 from mmhealth.runlog.holdings import Holdings
-from mmhealth.runlog.intervals import IntArray
+from mmhealth.runlog.intervals import IntArray, Numbers
 from mmhealth.runlog.layout import Writer
-from mmhealth.runlog.reduced import ReducedStep
+from mmhealth.runlog.reduced import TABLES_REDUCED, ReducedStep
 from mmhealth.runlog.scan import Quarantined
 from mmhealth.runlog.status import Attempt, IncompleteStep, RunStatus, WriterLoss
 from mmhealth.runlog.store import FolderStore
@@ -114,22 +114,31 @@ def _writes_lost(status: RunStatus) -> int:
 
 
 def _unmatched_amendments(held: Holdings) -> int:
-    """Late values for visible steps that fit no trajectory there."""
+    """Late values for visible steps that fit no trajectory there; of reduced ones, that fitted none
+    when these were reduced.
+    """
     keys = {key.step: key for key in held.commits.visible()}
-    late = by_step(held.frame("amendments"), held.commits)
-    unreduced = (item for item in late.items() if keys.get(item[0]) not in held.reduced.steps)
-    return sum(_unmatched(held, keys.get(step), rows) for step, rows in unreduced)
+    found = 0
+    for step, late in by_step(held.frame("amendments"), held.commits).items():
+        key = keys.get(step)
+        if (reduced := held.reduced.steps.get(key) if key else None) is not None:
+            found += reduced.amendments_unmatched
+            continue
+        standing = [held.commits.is_visible(a, step) for a in late["attempt"].to_list()]
+        rows = held.committed_frame("trajectories", [key] if key else [], AMENDED_KEYS)
+        found += unmatched(late.filter(pl.Series(standing, dtype=pl.Boolean)), rows)
+    return found
 
 
-def _unmatched(held: Holdings, key: StepKey | None, late: pl.DataFrame) -> int:
-    """How many late values of one step fit no trajectory that stands there."""
-    standing = [held.commits.is_visible(a, s) for a, s in late.select("attempt", "step").rows()]
-    late = late.filter(pl.Series(standing, dtype=pl.Boolean))
-    keys = [] if key is None else [key]
-    trajectories = held.committed_frame("trajectories", keys, AMENDED_KEYS)
-    if trajectories.is_empty():
-        return len(late)
-    return len(with_ids_like(late, trajectories).join(trajectories, on=AMENDED_KEYS, how="anti"))
+def _missing(held: Holdings, table: str) -> int:
+    """Batches that never arrived: below the last one known, and not reduced."""
+    scan, last = held.scans[table], _announced(held, table)
+    gone = 0
+    if table in TABLES_REDUCED:
+        for writer, seqs in held.reduced.batches(held.commits, table):
+            last[writer] = max(last.get(writer, -1), int(seqs.max(initial=-1)))
+            gone += int((~scan.seen.get(writer, Numbers()).holds(seqs)).sum())
+    return scan.missing(last) - gone
 
 
 def _name_files(held: Holdings, status: RunStatus) -> None:
@@ -138,17 +147,23 @@ def _name_files(held: Holdings, status: RunStatus) -> None:
         unreadable = scan.quarantined | held.batches[table].lost
         for file, reason in sorted(unreadable.items()):
             status.quarantined.append(Quarantined(f"{table}/{file}", reason))
-        announced = _announced(held, table)
-        reduced = held.reduced.missing(held.commits, scan, announced)
-        status.batches_missing += scan.missing(announced) - reduced
-        for file, reason in sorted(scan.unfetched.items()):
-            status.unfetched.append(Quarantined(f"{table}/{file}", reason))
+        status.batches_missing += _missing(held, table)
         for file, size in sorted(scan.cut_off().items()):
             status.cut_off[f"{table}/{file}"] = size
     for file, reason in sorted((held.unusable_writers | held.reduced.quarantined).items()):
         status.quarantined.append(Quarantined(file, reason))
-    for file, reason in sorted((held.unfetched | held.reduced.unfetched).items()):
-        status.unfetched.append(Quarantined(file, reason))
+    status.unfetched += unfetched(held)
+
+
+def unfetched(held: Holdings) -> list[Quarantined]:
+    """What is there and could not be read just now."""
+    found = [
+        Quarantined(f"{table}/{file}", reason)
+        for table, scan in held.scans.items()
+        for file, reason in sorted(scan.unfetched.items())
+    ]
+    others = held.unfetched | held.reduced.unfetched
+    return found + [Quarantined(file, reason) for file, reason in sorted(others.items())]
 
 
 def _attempts(held: Holdings) -> list[Attempt]:

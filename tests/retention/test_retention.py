@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from mmhealth import Recorder, open_run
 from mmhealth.cli import app
 from mmhealth.engines import Engine, SerialEngine
-from mmhealth.errors import RetentionBusyError, RetentionError
+from mmhealth.errors import RetentionBusyError, RetentionError, RunUnavailableError
 from mmhealth.estimators.sketch import ALPHA
 from mmhealth.health import Monitor, default_policy, stepcache, windows
 from mmhealth.health.blame import blame
@@ -178,6 +178,51 @@ def test_steps_that_wait_for_rewards_stay_for_twice_as_long(tmp_path: Path, batc
     assert done.pending == KEEP.steps
     rec.close()
     assert reduce_run(tmp_path / "run", KEEP).pending == 0
+
+
+def test_steps_without_any_reward_yet_wait_for_them(tmp_path: Path, batch: Any) -> None:
+    with Recorder(tmp_path / "run", segment_bytes=4_000) as rec:
+        for step in range(STEPS):
+            rows = batch(step)
+            del rows["reward"]
+            rec.log_step(step, rows)
+        done = reduce_run(tmp_path / "run", KEEP)
+    assert done.steps == list(range(STEPS - 2 * KEEP.steps))
+    assert done.pending == KEEP.steps
+
+
+def test_nothing_is_reduced_while_late_values_cannot_be_read(run_dir: Path) -> None:
+    before = measured(run_dir)
+    [segment] = (run_dir / "amendments").iterdir()
+    aside = segment.rename(run_dir.parent / segment.name)
+    segment.symlink_to(segment)
+    with pytest.raises(RunUnavailableError, match=rf"amendments/{segment.name}: .*just now"):
+        reduce_run(run_dir, KEEP)
+    aside.rename(segment)
+    assert reduce_run(run_dir, KEEP).steps == list(range(GONE))
+    assert measured(run_dir).lived == before.lived
+
+
+def test_what_was_lost_before_a_reduction_is_still_told_after_it(
+    tmp_path: Path, batch: Any
+) -> None:
+    place = tmp_path / "run"
+    with Recorder(place, segment_bytes=1) as rec:
+        for step in range(9):
+            rec.log_step(step, batch(step))
+        rec.amend(2, 999, "reward", 1.0, arrived_step=3)
+    (about,) = (place / "writers").iterdir()
+    content = json.loads(about.read_text())
+    about.write_text(json.dumps(content | {"closed": False, "last_seq": {}}))
+    for table in ("trajectories", "updates", "steps"):
+        for segment in (place / table).glob("0-0-000000004-*"):
+            segment.unlink()
+    write(place, batch, range(9, STEPS), attempt=1)
+    before = open_run(place).status()
+    assert (before.batches_missing, before.amendments_unmatched) == (3, 1)
+    assert reduce_run(place, KEEP).steps == [*range(4), *range(5, GONE)]
+    after = open_run(place).status()
+    assert (after.batches_missing, after.amendments_unmatched) == (3, 1)
 
 
 def test_late_values_that_came_in_time_count_and_later_ones_are_shown(

@@ -6,23 +6,13 @@ audit --no-cache --json -`. Writes docs/benchmarks/growth.md.
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from big_runs import ROWS, write_run
+from own_process import AUDIT, MOST, measure
 from tables import machine, write_table
 
-MOST = """
-import json, sys, time
-
-def most():
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-"""
 READ = (
     MOST
     + """
@@ -39,28 +29,6 @@ found = [len(frame), int(frame["n"].sum()), opened - begun, ended - opened, befo
 print(json.dumps(found), file=sys.stderr)
 """
 )
-AUDIT = (
-    MOST
-    + """
-begun = time.perf_counter()
-from mmhealth.cli import main
-
-try:
-    main(["audit", "--no-cache", "--json", "-", sys.argv[1]])
-except SystemExit as end:
-    assert not end.code
-print(json.dumps([time.perf_counter() - begun, most()]), file=sys.stderr)
-"""
-)
-
-
-def measure(script: str, run: Path) -> list[float]:
-    """What a script says of a run in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(run)], capture_output=True, text=True, check=True
-    )
-    found: list[float] = json.loads(done.stderr.splitlines()[-1])
-    return found
 
 
 def main() -> None:

@@ -5,14 +5,12 @@ compaction. Writes docs/benchmarks/ranks.md.
 """
 
 import argparse
-import json
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from long_runs import write_long_run
+from own_process import AUDIT, measure
 from tables import machine, write_table
 
 from mmhealth.runlog import compact
@@ -22,7 +20,6 @@ READ = """
 import gc, json, sys, time
 import pyarrow.parquet
 from mmhealth import open_run
-from mmhealth.health import build_timeline
 
 def held(name):
     lines = open("/proc/self/status").read().splitlines()
@@ -39,15 +36,27 @@ opened = time.perf_counter() - begun
 gc.collect()
 memory, most = held("VmRSS") - before, held("VmHWM")
 first, status, poll = seconds(run.tail), seconds(run.status), seconds(run.tail)
-timeline = seconds(lambda: build_timeline(open_run(sys.argv[1]))) if sys.argv[2] == "judged" else 0
-print(json.dumps([opened, memory, most, first, poll, status, timeline]))
+print(json.dumps([opened, memory, most, first, poll, status]), file=sys.stderr)
+"""
+TIMELINE = """
+import json, sys, time
+from mmhealth import open_run
+from mmhealth.health import build_timeline
+
+run = open_run(sys.argv[1])
+begun = time.perf_counter()
+build_timeline(run)
+print(json.dumps([time.perf_counter() - begun]), file=sys.stderr)
 """
 
 
 def row(path: Path, what: str, steps: int, *, judged: bool) -> list[str]:
-    command = [sys.executable, "-c", READ, str(path), "judged" if judged else ""]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    opened, memory, most, first, poll, status, timeline = json.loads(done.stdout)
+    opened, memory, most, first, poll, status = measure(READ, path)
+    judgement = [""] * 4
+    if judged:
+        [timeline], [audit, peak] = measure(TIMELINE, path), measure(AUDIT, path)
+        per_step = 1e3 * timeline / steps
+        judgement = [f"{timeline:.1f}", f"{per_step:.1f}", f"{audit:.1f}", f"{peak / 1024:.0f}"]
     files = [file for file in path.rglob("*.parquet") if file.is_file()]
     return [
         f"{what}, {steps:,} steps",
@@ -58,8 +67,7 @@ def row(path: Path, what: str, steps: int, *, judged: bool) -> list[str]:
         f"{status:.2f}",
         f"{2**20 * memory / (steps * RANKS):.0f}",
         f"{most:.0f}",
-        f"{timeline:.1f}" if judged else "",
-        f"{1e3 * timeline / steps:.1f}" if judged else "",
+        *judgement,
     ]
 
 
@@ -68,11 +76,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[1_000, 10_000])
     parser.add_argument("--segment", type=int, default=50, help="steps of a small segment")
     parser.add_argument("--rows", type=int, default=ROWS, help="trajectories of a rank and step")
-    parser.add_argument("--judged", type=int, default=1_000, help="timelines up to so many steps")
+    parser.add_argument(
+        "--judged", type=int, default=1_000, help="timelines and audits up to so many steps"
+    )
     parser.add_argument("--small", type=int, default=10_000, help="small segments up to so many")
     parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()) / "mmhealth-bench")
     asked = parser.parse_args()
-    rows = []
+    rows: list[list[str]] = []
     for steps in asked.steps:
         path, judged = asked.dir / f"ranks-{steps}", steps <= asked.judged
         shutil.rmtree(path, ignore_errors=True)
@@ -87,8 +97,8 @@ def main() -> None:
         f"{RANKS} ranks of {asked.rows} trajectories a step; small segments have {asked.segment} "
         "steps. *First* is the first look, which names all steps, *poll* one that finds nothing "
         "new. *Bytes held*: by an open run, of each (step, rank), the libraries among them; *MB at "
-        "most*: of that process until it was open. The timeline has all metrics, in one process. "
-        + machine()
+        "most*: of that process until it was open. The timeline has all metrics, in one process; "
+        "the audit is `mmhealth audit --no-cache` from its start. " + machine()
     )
     header = [
         "run",
@@ -101,6 +111,8 @@ def main() -> None:
         "MB at most",
         "timeline, s",
         "ms a step",
+        "audit, s",
+        "audit, MB at most",
     ]
     write_table("ranks", "Many ranks, many small segments", about, header, rows)
 

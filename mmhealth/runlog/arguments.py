@@ -28,6 +28,8 @@ def step_number(step: Any) -> int:
     number = int(step)
     if number != step:
         raise RecordError(f"step {step!r} is not a whole number")
+    if abs(number) >= 2**63:
+        raise RecordError(f"step {step!r} has more than 64 bits")
     return number
 
 

@@ -229,12 +229,9 @@ def unify(batch: dict[str, pa.Array], schema: pa.Schema | None) -> tuple[pa.Reco
         if array is None or pa.types.is_null(array.type):
             array = pa.nulls(rows, field.type)
         elif array.type != field.type:
-            wider = _wider(field.type, array.type)
-            if wider is None:
+            if (widened := _widened(array, field.type)) is None:
                 contradicting.add(field.name)
-                array = pa.nulls(rows, field.type)
-            else:
-                array = array.cast(wider)
+            array = pa.nulls(rows, field.type) if widened is None else widened
         fields[field.name] = array
     for name, array in batch.items():
         if name not in fields and not pa.types.is_null(array.type):
@@ -242,9 +239,13 @@ def unify(batch: dict[str, pa.Array], schema: pa.Schema | None) -> tuple[pa.Reco
     return pa.record_batch(fields), contradicting
 
 
-def _wider(old: pa.DataType, new: pa.DataType) -> pa.DataType | None:
-    if _is_number(old) and _is_number(new):
-        return pa.float64()
-    if {old, new} == {pa.string(), pa.int64()}:
-        return pa.string()
+def _widened(array: pa.Array, before: pa.DataType) -> pa.Array | None:
+    """Values as a type that holds those of ``before``, too; None where there is none."""
+    try:
+        if _is_number(before) and _is_number(array.type):
+            return array.cast(pa.float64())
+        if {before, array.type} == {pa.string(), pa.int64()}:
+            return array.cast(pa.string())
+    except pa.ArrowInvalid:  # a whole number that no float64 holds
+        return None
     return None

@@ -155,7 +155,8 @@ class Commits:
             if (table := self.tables.get(later)) is not None:
                 last = int(table["step"][-1])
                 reached = np.where(open_to, np.maximum(reached, last), reached)
-        overdue: BoolArray = reached >= steps + PARTIAL_AFTER
+        distance = (reached - steps).astype(np.uint64)  # which int64 may not hold
+        overdue: BoolArray = (reached >= steps) & (distance >= PARTIAL_AFTER)
         return overdue
 
     def _hidden_from(self, attempt: int) -> float:

@@ -77,24 +77,33 @@ class Upload:
             self._send_run_file()
             self._there = {file: info.size for file, info in self.store.infos.items()}
         done = Uploaded()
-        writers = [(w, self._about(w)) for w in list_writers(self.run_dir) if self.wanted(w)]
-        commits = self._sealed(STEPS.name)
-        rows = (name for table in TABLES if table != STEPS.name for name in self._sealed(table))
-        for name in rows:
-            self._send_segment(name.path, self._there, done)
-        # Of rows that were gone by now a summary stands: it was there before they went.
-        for path in summaries_in(self.run_dir):
-            self._send_segment(path, self._there, done)
-        for name in commits:
-            self._send_segment(name.path, self._there, done)
-        for writer, content in writers:
-            self._send_writer(writer, content)
+        before = frozenset(self._there)
+        while (files := self._send_all(self._there, done)) is None:
+            pass
+        done.present = len(before.intersection(files))
         for table in TABLES:
             for file in self._replaced(table, self._there):
                 self.store.delete(file)
                 del self._there[file]
                 done.removed += 1
         return done
+
+    def _send_all(self, there: dict[str, int], done: Uploaded) -> list[str] | None:
+        """Send what is here, and name it; None where a segment was merged or reduced before it was
+        sent: what holds its rows now was not listed, and the commits that speak of them wait.
+        """
+        writers = [(w, self._about(w)) for w in list_writers(self.run_dir) if self.wanted(w)]
+        commits = [name.path for name in self._sealed(STEPS.name)]
+        tables = (table for table in TABLES if table != STEPS.name)
+        paths = [name.path for table in tables for name in self._sealed(table)]
+        sent = all(self._send_file(path, there, done) for path in paths)
+        # Of rows that were gone by now a summary stands: it was there before they went.
+        rest = [*summaries_in(self.run_dir), *commits]
+        if not sent or not all(self._send_file(path, there, done) for path in rest):
+            return None
+        for writer, content in writers:
+            self._send_writer(writer, content)
+        return [f"{path.parent.name}/{path.name}" for path in paths + rest]
 
     def lacking(self) -> int:
         """Segments and summaries that are not there, as far as is known."""
@@ -119,20 +128,23 @@ class Upload:
                 f"{self.store.url} holds another run than {self.run_dir}: upload to another URL"
             )
 
-    def _send_segment(self, path: Path, there: dict[str, int], done: Uploaded) -> None:
+    def _send_file(self, path: Path, there: dict[str, int], done: Uploaded) -> bool:
+        """Send a segment or summary that the store lacks; False where it is gone here."""
         file = f"{path.parent.name}/{path.name}"
         try:
             size = path.stat().st_size
             if there.get(file) == size:
-                done.present += 1
-                return
+                return True
             if size:
                 self.store.write(file, lambda stream: _copy(path, stream))
         except FileNotFoundError:
-            return  # merged into a bigger one meanwhile, or reduced
+            if path.exists():  # then it is the place in the store that is gone
+                raise
+            return False
         there[file] = size
         done.sent += 1
         done.sent_bytes += size
+        return True
 
     def _about(self, writer: Writer) -> bytes:
         return writer_path(self.run_dir, writer).read_bytes()

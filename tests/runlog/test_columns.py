@@ -117,3 +117,12 @@ def test_a_column_without_a_name_is_left_out_and_counted(tmp_path: Path, batch: 
     assert {loss.kind: loss.count for loss in run.status().losses} == {"column": 2}
     assert len(run.trajectories) == 64
     assert run.steps["loss"].to_list() == [2.0]
+
+
+def test_whole_numbers_that_no_float_holds_are_nulls_beside_floats(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run") as recorder:
+        for step, custom in enumerate(([0.5, 1.5], [2**60, 2**60 + 1], [3, 4])):
+            recorder.log_step(step, {"reward": [0.0, 1.0], "custom": custom})
+    run = open_run(tmp_path / "run")
+    assert run.trajectories["custom"].to_list() == [0.5, 1.5, None, None, 3.0, 4.0]
+    assert [(loss.kind, loss.count) for loss in run.status().losses] == [("column", 1)]

@@ -18,6 +18,9 @@ from mmhealth.runlog.scan import Found, Key
 RANKS, ATTEMPTS = 3, 3
 
 
+steps = st.integers(0, 12) | st.sampled_from([1 - 2**63, 2**63 - 5, 2**63 - 4, 2**63 - 1])
+
+
 @st.composite
 def commits(draw: st.DrawFn) -> Commit:
     writer = Writer(draw(st.integers(0, RANKS - 1)), draw(st.integers(0, ATTEMPTS - 1)))
@@ -25,7 +28,7 @@ def commits(draw: st.DrawFn) -> Commit:
     return Commit(
         writer,
         draw(st.integers(0, 9)),
-        draw(st.integers(0, 12)),
+        draw(steps),
         draw(st.none() | st.just(64)),
         draw(st.integers(1, RANKS)),
         draw(seqs),

@@ -1,13 +1,16 @@
 """A run whose old steps are reduced, in an object store: rows or their summary are always there."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from mmhealth import Recorder, open_run
 from mmhealth.health.timeline import build_timeline
 from mmhealth.place import run_place
 from mmhealth.retention import Keep, reduce_run, step_sketch
-from mmhealth.runlog import upload_run
+from mmhealth.runlog import compact, upload_run
 
 STEPS, KEPT = 20, 6
 
@@ -58,3 +61,27 @@ def test_no_commit_is_published_before_what_stands_for_its_rows(
     kinds = [part for path in sent for part in ("reduced", "steps") if f"/{part}/" in path]
     assert kinds == sorted(kinds)
     assert set(kinds) == {"reduced", "steps"}
+
+
+@pytest.mark.parametrize("rewrite", [compact, lambda path: reduce_run(path, Keep(KEPT))])
+@pytest.mark.parametrize("table", ["trajectories", "updates", "steps"])
+def test_segments_that_are_rewritten_while_they_are_sent_are_all_there(
+    store: Any, tmp_path: Path, batch: Any, table: str, rewrite: Callable[[Path], Any]
+) -> None:
+    record(tmp_path / "run", batch).close()
+    before = build_timeline(open_run(tmp_path / "run")).lived
+    rewritten: list[Any] = []
+
+    def while_sent(method: str, path: str, *_: Any) -> None:
+        if method == "PUT" and f"/{table}/" in path and not rewritten:
+            rewritten.append(rewrite(tmp_path / "run"))
+
+    store.fault = while_sent
+    done = upload_run(tmp_path / "run", run_place(store.url))
+    assert rewritten
+    remote = open_run(store.url)
+    assert (remote.status().data_lost, remote.status().steps_complete) == (False, STEPS)
+    assert build_timeline(remote).lived == before
+    assert done.present == 0
+    upload_run(tmp_path / "run", run_place(store.url))
+    assert open_run(store.url).status() == open_run(tmp_path / "run").status()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mmhealth.cli.options import PolicyPath, RunDir, usage_error
-from mmhealth.errors import RetentionBusyError
+from mmhealth.errors import RetentionBusyError, RetentionError, RunUnavailableError
 
 _SIDECAR: dict[str, Any] = {"least_steps": 32, "least_share": 0.5}
 """Steps that a sidecar waits for before it writes a file, and share of a segment's rows that must
@@ -48,15 +48,24 @@ def retain(
     if dry_run and every is not None:
         raise usage_error("--dry-run says what would be done once: leave out --every")
     keep, rules = Keep(keep_steps, keep_days), load_policy(policy)
+    opened, said = open_run(run), ""
     while True:
-        closed = every is None or open_run(run).closed
+        opened.refresh()
+        closed = every is None or opened.closed
         try:
             # Once the run is closed nothing more comes: what waited for more goes, too.
             waits = {} if closed else _SIDECAR
-            done = reduce_run(run, keep, rules, dry_run=dry_run, **waits)
+            done = reduce_run(opened, keep, rules, dry_run=dry_run, **waits)
         except RetentionBusyError:
             if every is None:
                 raise
+        except (RunUnavailableError, OSError) as error:
+            why = f"{run}: not everything could be reduced: {error}. Nothing is lost"
+            if every is None:
+                raise RetentionError(f"{why}: run the command again") from error
+            if why != said:
+                typer.echo(f"{why}: the next round tries again", err=True)
+            said = why
         else:
             if as_json:
                 typer.echo(json.dumps(asdict(done)))

@@ -152,7 +152,7 @@ def _buckets(magnitudes: FloatArray) -> dict[int, int]:
 def _middle(bucket: int) -> float:
     """2 g^i / (g + 1): no value of the bucket is further off than `ALPHA` of itself."""
     log = bucket * _LOG_GAMMA + _LOG_MIDDLE
-    return math.exp(log) if log < 709.0 else math.inf
+    return math.exp(log) if log < 709.0 else math.exp(709.0) * math.exp(log - 709.0)
 
 
 def _add(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:

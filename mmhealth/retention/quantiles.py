@@ -47,32 +47,31 @@ def step_sketch(run: Run, step: int, column: str) -> Sketch:
 def course_of_quantiles(
     run: Run, column: str, quantiles: Sequence[float], last: int
 ) -> list[dict[str, Any]]:
-    """Of each of the last visible steps the quantiles of a column, ``table.column``.
+    """Of each of the last visible steps that can be judged, the quantiles of a column,
+    ``table.column``.
 
     One dictionary a step: ``step``, whether it is ``reduced``, the ``count`` of finite values, and
     each quantile under its number, within 1 % of the value; None where the step has no number
     there. Steps that are not reduced are sketched from their rows. Raises RetentionError where no
     step has numbers in the column, EstimatorInputError for a quantile outside [0, 1].
     """
-    table, _, name = column.partition(".")
-    steps = sorted({key.step for key in run.tail().keys if run.is_visible(key.attempt, key.step)})[
-        -last:
-    ]
-    reduced = {item.key.step for item in run.reduced_steps()}
+    lived = [key for key, _ in run.due_steps() if run.is_visible(key.attempt, key.step)]
     found = []
-    for step in steps:
-        if step in reduced:
-            held = step_sketches(run, step).get(column, Sketch())
-        else:
-            held = _sketch_rows(run.require_step(step), table, name)
+    for key in lived[-last:]:
+        data = run.lived_step(key)
+        held = _sketch_of(run, data, column)
         told = {f"{q:g}": held.quantile(q) for q in quantiles}
-        found.append({"step": step, "reduced": step in reduced, "count": held.count} | told)
+        about = {"step": key.step, "reduced": data.reduced is not None, "count": held.count}
+        found.append(about | told)
     if not any(item["count"] for item in found):
-        raise RetentionError(f"{run.path}: no number in {column} in the last {len(steps)} steps")
+        raise RetentionError(f"{run.path}: no number in {column} in the last {len(found)} steps")
     return found
 
 
-def _sketch_rows(data: StepData, table: str, name: str) -> Sketch:
+def _sketch_of(run: Run, data: StepData, column: str) -> Sketch:
+    if data.reduced is not None:
+        return step_sketches(run, data.step).get(column, Sketch())
+    table, _, name = column.partition(".")
     frame = {"trajectories": data.trajectories, "updates": data.updates}.get(table, pl.DataFrame())
     if name not in frame.columns or not _is_number(frame[name].dtype):
         return Sketch()

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from mmhealth.errors import RetentionBusyError, RetentionError
 from mmhealth.health.policy import Policy, default_policy
 from mmhealth.place import RunUrl, run_place
 from mmhealth.retention.summarise import summarise
-from mmhealth.runlog import Run, StepData, Tail, open_run
+from mmhealth.runlog import Run, open_run
+from mmhealth.runlog.amendments import AMENDED_KEYS
 from mmhealth.runlog.commits import StepKey
 from mmhealth.runlog.reduced import TABLES_REDUCED
 from mmhealth.runlog.reducing import (
@@ -83,7 +84,7 @@ class Reduction:
 
 
 def reduce_run(
-    run_dir: str | os.PathLike[str],
+    run: str | os.PathLike[str] | Run,
     keep: Keep,
     policy: Policy | None = None,
     *,
@@ -98,23 +99,24 @@ def reduce_run(
     run may be recorded and read meanwhile; a kill at any moment leaves a run that reads the same,
     or is further on, and the next call ends what was begun. A step in which rewards are missing
     stays until it is twice as old as ``keep.steps``, or the run is closed. Rows in open tails stay
-    until these are sealed. Who calls this often spares files and work: nothing is summarised before
-    ``least_steps`` are old enough, and a segment that holds other steps, too, stays until
-    ``least_share`` of its rows can go.
+    until these are sealed. Who calls this often keeps the run open, and spares files and work:
+    nothing is summarised before ``least_steps`` can be, and a segment that holds other steps, too,
+    stays until ``least_share`` of its rows can go.
 
     Raises RetentionError for a URL and where the file system knows no locks, RetentionBusyError
     while another process rewrites segments, RunUnavailableError where something that is there
     cannot be read just now, RunError as `open_run` does, and OSError.
     """
-    place = run_place(run_dir)
+    place = run.path if isinstance(run, Run) else run_place(run)
     if isinstance(place, RunUrl):
         raise RetentionError(
             f"{place} is an object store: reduce the run directory and upload that to another "
             "place; objects that were uploaded before are for the store's own rules to expire"
         )
-    open_run(place)
+    opened = run if isinstance(run, Run) else open_run(place)
+    rules = policy or default_policy()
     if dry_run:
-        return _reduce(place, keep, policy or default_policy(), least_steps, dry_run=True)
+        return _reduce(opened, place, keep, rules, least_steps, dry_run=True)
     with rewriting(place, alone=True) as held:
         if held is False:
             raise RetentionBusyError(
@@ -127,78 +129,79 @@ def reduce_run(
             )
         remove_unfinished(place)
         remove_unfinished_summaries(place)
-        done = _reduce(place, keep, policy or default_policy(), least_steps, dry_run=False)
-        _remove_rows(place, done, least_share)
+        done = _reduce(opened, place, keep, rules, least_steps, dry_run=False)
+        opened.refresh()
+        _remove_rows(opened, place, done, least_share)
     return done
 
 
 def _reduce(
-    run_dir: Path, keep: Keep, policy: Policy, least_steps: int, *, dry_run: bool
+    run: Run, place: Path, keep: Keep, policy: Policy, least_steps: int, *, dry_run: bool
 ) -> Reduction:
     """Write the summaries that are due."""
-    run = open_run(run_dir)
-    tail = run.tail()
+    run.refresh()
     run.require_whole()
     done = Reduction()
-    old = _old(run, tail, keep)
-    if len(old) < least_steps:
-        return done
+    due = _due(run, keep, done)
     rows: list[dict[str, Any]] = []
-    for key, data in _due(run, tail, old, keep, done):
+    for key in due if len(due) >= least_steps else ():
+        data = run.lived_step(key)
+        if not data.complete:
+            done.incomplete += 1
+            continue
         done.steps.append(key.step)
         done.rows += len(data.trajectories) + len(data.updates)
         if dry_run:
             continue
         rows.append(summarise(data, run.loss_ratio, policy.demanded, run.late_values(key)))
         if len(rows) == FILE_STEPS:
-            write_summaries(run_dir, rows)
+            write_summaries(place, rows)
             rows = []
     if rows:
-        write_summaries(run_dir, rows)
+        write_summaries(place, rows)
     return done
 
 
-def _old(run: Run, tail: Tail, keep: Keep) -> list[StepKey]:
-    """Steps before the last so many visible ones that have no summary yet."""
-    first = _first_of_last(run, tail, keep.steps)
-    return [key for key in tail.keys if key.step < first and tail.summary(key) is None]
+def _due(run: Run, keep: Keep, done: Reduction) -> list[StepKey]:
+    """Steps that have no summary yet, and that nothing keeps."""
+    steps = dict(run.due_steps())
+    visible = sorted(key.step for key in steps if run.is_visible(key.attempt, key.step))
+    first, first_waiting = (_first_of_last(visible, n) for n in (keep.steps, 2 * keep.steps))
+    before = None if keep.days is None else time.time() - keep.days * 86400
+    due = []
+    for key, complete in steps.items():
+        if key.step >= first or run.is_reduced(key) or _is_young(run, key, before):
+            continue
+        if not complete:
+            done.incomplete += 1
+        elif key.step >= first_waiting and not run.closed and _lacks_rewards(run, key):
+            done.pending += 1
+        else:
+            due.append(key)
+    return due
 
 
-def _first_of_last(run: Run, tail: Tail, count: int) -> int:
-    visible = sorted(key.step for key in tail.keys if run.is_visible(key.attempt, key.step))
+def _first_of_last(visible: Sequence[int], count: int) -> int:
     return visible[max(len(visible) - count, 0)] if visible else 0
 
 
-def _due(
-    run: Run, tail: Tail, old: Sequence[StepKey], keep: Keep, done: Reduction
-) -> Iterator[tuple[StepKey, StepData]]:
-    """Of the old steps those to be reduced, with all their rows."""
-    first_waiting = _first_of_last(run, tail, 2 * keep.steps)
-    before = None if keep.days is None else time.time() - keep.days * 86400
-    for key in old:
-        data = tail.build(key, None)
-        if before is not None and (data.committed is None or data.committed > before):
-            continue
-        if not data.complete:
-            done.incomplete += 1
-        elif key.step >= first_waiting and not run.closed and _lacks_rewards(data):
-            done.pending += 1
-        else:
-            yield key, data
+def _is_young(run: Run, key: StepKey, before: float | None) -> bool:
+    if before is None:
+        return False
+    committed = run.committed(key)
+    return committed is None or committed > before
 
 
-def _lacks_rewards(data: StepData) -> bool:
-    rows = data.trajectories
+def _lacks_rewards(run: Run, key: StepKey) -> bool:
+    rows = run.lived_step(key, [*AMENDED_KEYS, "reward"]).trajectories
     return "reward" not in rows.columns or rows["reward"].null_count() > 0
 
 
-def _remove_rows(run_dir: Path, done: Reduction, least_share: float) -> None:
+def _remove_rows(run: Run, place: Path, done: Reduction, least_share: float) -> None:
     """Remove the rows of all reduced steps, as readers see them: those of earlier calls, too."""
-    run = open_run(run_dir)
     removal = Removal()
     for table in TABLES_REDUCED:
-        batches = run.reduced_batches(table)
-        remove_batches(run_dir, table, batches, removal, least_share=least_share)
+        remove_batches(place, table, run.reduced_batches(table), removal, least_share)
     done.bytes_freed = removal.bytes
     done.segments_removed = removal.removed
     done.segments_rewritten = removal.rewritten

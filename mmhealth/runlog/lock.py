@@ -28,6 +28,11 @@ def open_to_lock(path: Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
+def unlock(descriptor: int) -> None:
+    """Let go of a lock, also where a forked process holds the file open, too."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
 def try_lock(descriptor: int, *, shared: bool = False) -> bool | None:
     """Lock an open file for as long as it stays open; ``shared`` is enough to ask who holds it.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,8 @@ from mmhealth.runlog.commits import Commits, StepKey
 from mmhealth.runlog.intervals import IntArray
 from mmhealth.runlog.layout import Sealed, Writer, list_folder
 from mmhealth.runlog.store import DamagedSegmentError, Store
+
+T = TypeVar("T")
 
 REDUCED = "reduced"
 TABLES_REDUCED = ("trajectories", "updates")
@@ -99,7 +101,10 @@ class Reductions:
         self._files: set[str] = set()
         self._places: dict[StepKey, tuple[Path, int]] = {}
         self._by_attempt: dict[int, IntArray] = {}
-        self._texts: tuple[Path, str, list[str]] | None = None
+        self._texts: dict[str, tuple[Path, list[str]]] = {}
+        """By column, the file that was read last and what it says."""
+        self._alike: dict[Any, Any] = {}
+        """Steps are much alike: what they have in common is held once."""
 
     def refresh(self) -> set[StepKey]:
         """The steps that were reduced since the last call."""
@@ -118,6 +123,8 @@ class Reductions:
                 new |= self._take_in(path)
             except DamagedSegmentError as error:
                 self.quarantined[_file(path)] = str(error)
+            except IsADirectoryError as error:
+                self.quarantined[_file(path)] = f"cannot be read: {error.strerror}"
             except (RunUnavailableError, FileNotFoundError) as error:
                 self.unfetched[_file(path)] = str(error)
                 continue
@@ -132,14 +139,15 @@ class Reductions:
         if key not in self._places:
             return None
         path, row = self._places[key]
-        if self._texts is None or self._texts[:2] != (path, column):
+        if column not in self._texts or self._texts[column][0] != path:
             try:
                 read = self._read(path, [column]).column(0).to_pylist()
             except (DamagedSegmentError, FileNotFoundError) as error:
                 self._forget(path, str(error))
                 return None
-            self._texts = path, column, read
-        return self._texts[2][row]
+            self._texts[column] = path, read
+        texts = self._texts[column][1]
+        return texts[row]
 
     def summary(self, key: StepKey) -> Summary | None:
         """Of a reduced step what was measured."""
@@ -183,14 +191,18 @@ class Reductions:
                 row["amendments_rows"],
                 row["amendments_unmatched"],
                 row["reduced_at"],
-                row["version"],
-                frozenset(row["logged"]),
-                tuple(row["horizons"]),
+                self._shared(row["version"]),
+                self._shared(frozenset(row["logged"])),
+                self._shared(tuple(row["horizons"])),
             )
             self._places[key] = path, number
             self._by_attempt.pop(key.attempt, None)
             new.add(key)
         return new
+
+    def _shared(self, value: T) -> T:
+        alike: T = self._alike.setdefault(value, value)
+        return alike
 
     def _read(self, path: Path, columns: list[str]) -> pa.Table:
         with self._store.parquet(path) as parquet:

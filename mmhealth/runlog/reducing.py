@@ -1,20 +1,21 @@
 """Writes summaries of steps, and removes the rows that they stand for."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmhealth.runlog.checksum import checksum_of
 from mmhealth.runlog.compaction import rows_of
-from mmhealth.runlog.layout import Sealed, list_folder, parse_segment, sync
+from mmhealth.runlog.intervals import IntArray
+from mmhealth.runlog.layout import Sealed, Writer, list_folder, parse_segment, sync
 from mmhealth.runlog.pieces import SealedBatches, find_batches
 from mmhealth.runlog.reduced import REDUCED, SUMMARY_SCHEMA
-from mmhealth.runlog.scan import Key
 from mmhealth.runlog.segment import write_segment
 from mmhealth.runlog.store import DamagedSegmentError, FolderStore
 
@@ -63,9 +64,10 @@ def remove_unfinished_summaries(run_dir: Path) -> None:
 
 
 def remove_batches(
-    run_dir: Path, table: str, batches: Collection[Key], done: Removal, *, least_share: float
+    run_dir: Path, table: str, batches: Mapping[Writer, IntArray], done: Removal, least_share: float
 ) -> None:
-    """Remove batches of a table from its sealed segments; open tails are left as they are.
+    """Remove batches of a table, by writer their ascending numbers, from its sealed segments; open
+    tails are left as they are.
 
     A segment that holds others, too, is written anew without them if at least ``least_share`` of
     its rows go; the new one has its name before the old one goes. The run is to be held. Raises
@@ -73,12 +75,16 @@ def remove_batches(
     """
     folder = run_dir / table
     names = map(parse_segment, list_folder(folder))
-    for name in [n for n in names if isinstance(n, Sealed) and _may_hold(n, batches)]:
+    for name in [name for name in names if isinstance(name, Sealed)]:
+        gone = batches.get(name.writer, np.empty(0, np.int64))
+        low, high = np.searchsorted(gone, (name.first, name.last + 1))
+        if low == high:
+            continue
         try:
             found = find_batches(name, FolderStore(run_dir))
         except DamagedSegmentError:
             continue
-        left = [seq for seq in found.seqs.tolist() if Key(name.writer, seq) not in batches]
+        left = found.seqs[~np.isin(found.seqs, gone)].tolist()
         if len(left) == len(found):
             continue
         size = name.path.stat().st_size
@@ -96,10 +102,6 @@ def remove_batches(
         done.removed += not left
         done.bytes += size
     sync(folder)
-
-
-def _may_hold(name: Sealed, batches: Collection[Key]) -> bool:
-    return any(Key(name.writer, seq) in batches for seq in range(name.first, name.last + 1))
 
 
 def _share_that_goes(found: SealedBatches, left: Sequence[int]) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmhealth.runlog.lock import try_lock
+from mmhealth.runlog.lock import try_lock, unlock
 
 LOCK_FILE = ".rewriting.lock"
 
@@ -19,7 +19,11 @@ def rewriting(run_dir: Path, *, alone: bool) -> Iterator[bool | None]:
     False where somebody else is at work, None where the file system knows no locks. Raises OSError.
     """
     descriptor = os.open(run_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    held = None
     try:
-        yield try_lock(descriptor, shared=not alone)
+        held = try_lock(descriptor, shared=not alone)
+        yield held
     finally:
+        if held:
+            unlock(descriptor)
         os.close(descriptor)

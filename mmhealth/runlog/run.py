@@ -29,11 +29,10 @@ from mmhealth.runlog.amendments import (
 from mmhealth.runlog.commits import StepKey
 from mmhealth.runlog.holdings import Holdings
 from mmhealth.runlog.intervals import BoolArray, IntArray, distinct
-from mmhealth.runlog.layout import RUN_FILE
+from mmhealth.runlog.layout import RUN_FILE, Writer
 from mmhealth.runlog.readahead import read_ahead
 from mmhealth.runlog.reduced import ReducedStep, Summary
 from mmhealth.runlog.remote import RemoteStore
-from mmhealth.runlog.scan import Key
 from mmhealth.runlog.source import StepSource
 from mmhealth.runlog.status import RunStatus
 from mmhealth.runlog.stepdata import StepData, build_step, stack
@@ -194,6 +193,28 @@ class Run:
         reduced = self._held.reduced.steps
         return [reduced[key] for key in self._held.commits.visible() if key in reduced]
 
+    def due_steps(self) -> Iterator[tuple[StepKey, bool]]:
+        """Steps that can be judged, as attempts lived them, each with whether it is complete: those
+        that `tail` names, hidden ones among them; by attempt, in order."""
+        for attempt, table in self._held.commits.tables.items():
+            complete = self._held.are_complete(attempt, table.steps)
+            due = complete | self._held.commits.are_overdue(attempt, table.steps)
+            for step, whole in zip(table.steps[due].tolist(), complete[due].tolist(), strict=True):
+                yield StepKey(attempt, step), whole
+
+    def lived_step(self, key: StepKey, columns: Collection[str] | None = None) -> StepData:
+        """A step of `due_steps`: all columns of its rows, or those named that are there."""
+        return self._build(key, columns)
+
+    def committed(self, key: StepKey) -> float | None:
+        """When the last rank committed a step, seconds since 1970; None where none says."""
+        times = [commit.time for commit in self._held.commits.of(key).values()]
+        return max((time for time in times if time is not None), default=None)
+
+    def is_reduced(self, key: StepKey) -> bool:
+        """Whether a summary stands for the rows of a step."""
+        return key in self._held.reduced.steps
+
     def summary_of(self, key: StepKey, column: str) -> str | None:
         """The ``metrics`` or ``sketches`` of a reduced step, as JSON; None of any other."""
         return self._held.reduced.text(key, column)
@@ -212,10 +233,10 @@ class Run:
         """Whether no later attempt hides this step."""
         return self._held.commits.is_visible(attempt, step)
 
-    def reduced_batches(self, table: str) -> set[Key]:
-        """Batches of a table that summaries stand for, whether or not they are there."""
-        found = self._held.reduced.batches(self._held.commits, table)
-        return {Key(writer, seq) for writer, seqs in found for seq in seqs.tolist()}
+    def reduced_batches(self, table: str) -> dict[Writer, IntArray]:
+        """Batches of a table that summaries stand for, whether or not they are there: by writer
+        their numbers, ascending."""
+        return dict(self._held.reduced.batches(self._held.commits, table))
 
     def late_values(self, key: StepKey) -> pl.DataFrame:
         """Late values for a step as its attempt lived it."""

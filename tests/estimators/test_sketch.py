@@ -64,6 +64,14 @@ def test_of_nothing_no_quantile_is_known() -> None:
         assert sketch(np.array(values)).quantile(0.5) is None
 
 
+def test_the_greatest_numbers_are_within_the_error_too() -> None:
+    values = np.array([8.3e307, 8.5e307, 8.7e307, 9e307, 1.7e308])
+    for q in (0.25, 0.5, 0.75):
+        exact = np.quantile(values, q, method="lower")
+        assert sketch(values).quantile(q) == pytest.approx(exact, rel=ALPHA + SLACK)
+        assert sketch(-values).quantile(1 - q) == pytest.approx(-exact, rel=ALPHA + SLACK)
+
+
 def test_extreme_magnitudes_stay_within_what_was_seen() -> None:
     values = np.array([-1.7e308, -1e-320, 5e-324, 1.79e308, 1.79e308])
     found = [sketch(values).quantile(q) for q in (0, 0.25, 0.5, 0.75, 1)]

@@ -110,15 +110,21 @@ def test_beside_a_writer_that_compacts_no_step_is_lost(
     assert open_run(path).status().steps_reduced == 150 - KEPT
 
 
-def test_a_sidecar_goes_on_until_the_run_is_closed(tmp_path: Path) -> None:
+def test_a_sidecar_goes_on_whatever_happens_until_the_run_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "run"
     recorder = Recorder(path, segment_bytes=2_000)
     recorder.log_step(0, {"reward": [0.0, 1.0] * 10})
     command = [sys.executable, "-m", "mmhealth", "retain", str(path), "--keep-steps", "5"]
-    sidecar = subprocess.Popen([*command, "--every", "1"], stdout=subprocess.PIPE, text=True)
+    (path / "reduced").write_text("not a folder")
+    sidecar = subprocess.Popen(
+        [*command, "--every", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     for step in range(1, 100):
         recorder.log_step(step, {"reward": [float(step), 0.0] * 10})
     assert sidecar.stdout is not None
+    assert sidecar.stderr is not None
+    assert "the next round tries again" in sidecar.stderr.readline()
+    (path / "reduced").unlink()
     assert "reduced" in sidecar.stdout.readline()
     assert sidecar.poll() is None
     for step in range(100, 110):

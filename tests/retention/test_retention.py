@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mmhealth import Recorder, open_run
-from mmhealth.cli import app
+from mmhealth.cli import app, main
 from mmhealth.engines import Engine, SerialEngine
 from mmhealth.errors import RetentionBusyError, RetentionError, RunUnavailableError
 from mmhealth.estimators.sketch import ALPHA
@@ -22,7 +24,13 @@ from mmhealth.health.diagnosis import diagnose
 from mmhealth.health.needs import ALL, columns_of
 from mmhealth.health.timeline import Timeline, build_timeline
 from mmhealth.health.whatif import what_if
-from mmhealth.retention import Keep, reduce_run, step_sketch, step_sketches
+from mmhealth.retention import (
+    Keep,
+    course_of_quantiles,
+    reduce_run,
+    step_sketch,
+    step_sketches,
+)
 from mmhealth.runlog import compact, seal_orphans
 from mmhealth.runlog.rewriting import rewriting
 
@@ -51,6 +59,12 @@ def measured(path: Path) -> Timeline:
     timeline = Timeline(open_run(path), default_policy().demanded)
     timeline.update()
     return timeline
+
+
+def wait_for_amendments(path: Path, number: int) -> None:
+    run = open_run(path)
+    while len(run.amendments) < number:
+        run.refresh()
 
 
 def size(path: Path) -> int:
@@ -173,9 +187,12 @@ def test_steps_that_wait_for_rewards_stay_for_twice_as_long(tmp_path: Path, batc
         rows = batch(step)
         rows["reward"] = np.ma.masked_array(rows["reward"], np.arange(64) == 5)
         rec.log_step(step, rows)
+    rec.amend(GONE - 1, 5, "reward", 1.0, arrived_step=STEPS)
+    rec.amend(GONE - 2, 4, "reward", 1.0, arrived_step=STEPS)
+    wait_for_amendments(tmp_path / "run", 2)
     done = reduce_run(tmp_path / "run", KEEP)
-    assert done.steps == list(range(STEPS - 2 * KEEP.steps))
-    assert done.pending == KEEP.steps
+    assert done.steps == [*range(STEPS - 2 * KEEP.steps), GONE - 1]
+    assert done.pending == KEEP.steps - 1
     rec.close()
     assert reduce_run(tmp_path / "run", KEEP).pending == 0
 
@@ -494,3 +511,85 @@ def test_quantiles_are_the_same_whether_rows_are_there_or_not(run_dir: Path) -> 
     none = runner.invoke(app, ["quantiles", str(run_dir), "updates.nothing"])
     assert isinstance(none.exception, RetentionError)
     assert runner.invoke(app, ["quantiles", str(run_dir), "log_weight"]).exit_code == 2
+
+
+def test_quantiles_leave_a_reader_as_it_was_and_know_what_was_reduced_meanwhile(
+    run_dir: Path,
+) -> None:
+    run = open_run(run_dir)
+    before = course_of_quantiles(open_run(run_dir), "updates.log_weight", [0.5], STEPS)
+    reduce_run(run_dir, KEEP)
+    after = course_of_quantiles(run, "updates.log_weight", [0.5], STEPS)
+    assert [item["reduced"] for item in after] == [step < GONE for step in range(STEPS)]
+    assert [item | {"reduced": False} for item in after] == before
+    assert len(build_timeline(run).lived) == STEPS
+
+
+def test_what_is_no_summary_is_named_and_the_run_is_read(run_dir: Path) -> None:
+    reduce_run(run_dir, KEEP)
+    (run_dir / "reduced" / "0-9-0000abcd.parquet").mkdir()
+    status = open_run(run_dir).status()
+    assert [item.file for item in status.quarantined] == ["reduced/0-9-0000abcd.parquet"]
+    assert status.steps_reduced == GONE
+
+
+def test_what_reduced_steps_have_in_common_is_held_once(run_dir: Path) -> None:
+    reduce_run(run_dir, KEEP)
+    steps = open_run(run_dir).reduced_steps()
+    assert len({id(step.logged) for step in steps}) == len({step.logged for step in steps})
+
+
+def test_rows_of_steps_that_stay_are_not_read(run_dir: Path) -> None:
+    run = open_run(run_dir)
+    tables = ("trajectories", "updates")
+    held = {file: file.read_bytes() for table in tables for file in (run_dir / table).iterdir()}
+    for file in held:
+        file.write_bytes(b"")
+    assert reduce_run(run, Keep(1, days=1)).steps == []
+    assert reduce_run(run, Keep(1), least_steps=STEPS).steps == []
+    for file, content in held.items():
+        file.write_bytes(content)
+    assert run.status().describe_losses() == []
+
+
+def test_one_open_run_is_reduced_again_and_again(run_dir: Path, batch: Any) -> None:
+    run = open_run(run_dir)
+    assert reduce_run(run, KEEP).steps == list(range(GONE))
+    write(run_dir, batch, range(STEPS, STEPS + 5), attempt=1)
+    assert reduce_run(run, KEEP).steps == list(range(GONE, GONE + 5))
+    assert reduce_run(run, KEEP).steps == []
+    assert not run.status().data_lost
+
+
+def test_a_child_that_outlives_a_rewriting_does_not_hold_the_run(run_dir: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+from mmhealth.runlog.rewriting import rewriting
+
+reading, writing = os.pipe()
+with rewriting(Path(sys.argv[1]), alone=True) as held:
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+with rewriting(Path(sys.argv[1]), alone=True) as again:
+    print(held, again)
+os.close(writing)
+os.waitpid(child, 0)
+"""
+    command = [sys.executable, "-c", script, str(run_dir)]
+    assert subprocess.check_output(command, text=True) == "True True\n"
+
+
+def test_what_hinders_a_reduction_is_said(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run_dir / "reduced").write_text("not a folder")
+    with pytest.raises(SystemExit, match="3"):
+        main(["retain", str(run_dir), "--keep-steps", "8"])
+    said = capsys.readouterr().err
+    assert "reduced" in said
+    assert said.endswith("Nothing is lost: run the command again\n")
+    assert not open_run(run_dir).status().data_lost

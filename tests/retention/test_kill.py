@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mmhealth import Recorder, open_run
@@ -26,10 +26,21 @@ def lived(path: Path) -> dict[LivedStep, StepMetrics]:
     return build_timeline(open_run(path)).lived
 
 
-def reduce_and_tell(path: str, started: Connection) -> None:
-    started.send(None)
+def reduce_until(path: str, last: int, told: Connection) -> None:
+    """Dies as it begins its last operation on a file; tells how many there were if it lives on."""
+    done = 0
+
+    def count(event: str, about: tuple[Any, ...]) -> None:
+        nonlocal done
+        if event in ("open", "os.rename", "os.remove", "os.mkdir") and path in str(about[0]):
+            done += 1
+            if done == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
     for kept in (30, 20, 10, KEPT):
         reduce_run(path, Keep(kept))
+    told.send(done)
 
 
 def log_and_tell(path: str, committed: Connection) -> None:
@@ -52,20 +63,22 @@ def test_a_kill_at_any_moment_leaves_a_run_that_reads_the_same(
     with Recorder(tmp_path / "run", segment_bytes=10_000) as rec:
         for step in range(STEPS):
             rec.log_step(step, batch(step))
-    before, rng = lived(tmp_path / "run"), random.Random(0)
-    interrupted, states = 0, set[int]()
-    for number in range(8):
-        path = tmp_path / f"copy-{number}"
+    before = lived(tmp_path / "run")
+
+    def reduce_in_child(path: Path, last: int) -> int:
         shutil.copytree(tmp_path / "run", path)
         receiving, sending = forkserver.Pipe(duplex=False)
-        process = forkserver.Process(target=reduce_and_tell, args=(str(path), sending))
+        process = forkserver.Process(target=reduce_until, args=(str(path), last, sending))
         process.start()
-        receiving.recv()
-        process.join(rng.random() * 0.8)
-        if process.pid is not None and process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
+        sending.close()
         process.join()
-        interrupted += process.exitcode != 0
+        assert process.exitcode == (-signal.SIGKILL if last else 0)
+        return 0 if last else int(receiving.recv())
+
+    operations, states = reduce_in_child(tmp_path / "whole", 0), set[int]()
+    for last in np.linspace(1, operations, 9).astype(int).tolist():
+        path = tmp_path / f"killed-at-{last}"
+        reduce_in_child(path, last)
         status = open_run(path).status()
         states.add(status.steps_reduced)
         assert not status.data_lost
@@ -80,8 +93,7 @@ def test_a_kill_at_any_moment_leaves_a_run_that_reads_the_same(
             assert len(list((path / table).glob("*.parquet"))) <= KEPT
         assert lived(path) == before
         shutil.rmtree(path)
-    assert interrupted > 2
-    assert len(states) > 1
+    assert len(states) > 2
 
 
 def test_beside_a_writer_that_compacts_no_step_is_lost(

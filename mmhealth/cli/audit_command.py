@@ -52,10 +52,11 @@ def audit(
         raise usage_error(f"{' and '.join(printed)} both print to stdout: give one of them a file")
     rules = load_policy(policy)
     found = [as_run(path) for path in runs]
+    kept = step_cache() if cache else None
     with chosen_engine(engine) as workers:
         result = report.audit_runs(
             [
-                Monitor(path, rules, engine=workers, cache=step_cache() if cache else None)
+                Monitor(path, rules, engine=workers, cache=kept, readings=True)
                 for path in track(found, "reading")
             ]
         )

@@ -35,6 +35,7 @@ from mmhealth.health.rows import (
 )
 from mmhealth.health.second_moments import by_slice
 from mmhealth.health.step_intervals import Demand, Found, step_intervals, without_signal
+from mmhealth.health.step_reading import StepReading
 from mmhealth.runlog import StepData
 from mmhealth.schema import SAMPLED_ROLES, UPDATE_ROLES
 
@@ -67,6 +68,8 @@ class StepMetrics:
     """It serves baselines only: the step is of an attempt before those that are judged."""
     intervals: Mapping[Demand, Found] = field(default_factory=dict)
     """Intervals of the population, those that were demanded; or why there is none."""
+    reading: StepReading | None = None
+    """What a diagnosis reads of the step, where that was asked for."""
 
     def rows_behind(self, metric: str) -> int:
         """How many rows a metric describes."""

@@ -28,6 +28,7 @@ class Monitor:
             history, which baselines know, and of a fall the window before.
         engine: what measures steps, window by window; here, one after the other, without.
         cache: folder of steps that were measured before; see `Timeline`.
+        readings: read each step for a diagnosis, too, which else reads the rows once more.
 
     Raises RunError as `open_run` does, also for the policy's reference run.
     """
@@ -41,11 +42,14 @@ class Monitor:
         first_attempt: int = 0,
         engine: Engine | None = None,
         cache: Path | None = None,
+        readings: bool = False,
     ) -> None:
         path = run.run_dir if isinstance(run, Recorder) else run
         self.run = path if isinstance(path, Run) else open_run(path)
         self.policy = policy or default_policy()
-        self.timeline = Timeline(self.run, self.policy.demanded, engine=engine, cache=cache)
+        self.timeline = Timeline(
+            self.run, self.policy.demanded, engine=engine, cache=cache, readings=readings
+        )
         self.rule_engine = RuleEngine(self.policy, first_attempt=first_attempt)
         reference = self.policy.reference
         self._reference = (

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import mmhealth
 from mmhealth.estimators import PopulationInterval
 from mmhealth.health.metrics import StepMetrics
+from mmhealth.health.step_reading import StepReading
 from mmhealth.runlog.pieces import Piece
 from mmhealth.runlog.source import StepSource
 from mmhealth.usercache import user_cache
@@ -127,6 +128,7 @@ def metrics_to_json(metrics: StepMetrics) -> str:
             (metric, level, found if isinstance(found, str) else asdict(found))
             for (metric, level), found in metrics.intervals.items()
         ],
+        "reading": None if metrics.reading is None else metrics.reading.as_json(),
     }
     return json.dumps(content, default=lambda number: number.item())
 
@@ -138,4 +140,6 @@ def metrics_from_json(text: str) -> StepMetrics:
         (metric, level): found if isinstance(found, str) else PopulationInterval(**found)
         for metric, level, found in content.pop("intervals")
     }
-    return StepMetrics(**content, intervals=intervals)
+    reading = content.pop("reading", None)
+    read = None if reading is None else StepReading.from_json(reading)
+    return StepMetrics(**content, intervals=intervals, reading=read)

@@ -14,8 +14,11 @@ def summarised_metrics(
     text: str,
     demanded: Collection[Demand],
     wanted: Collection[str] | None,
+    *,
+    readings: bool = False,
 ) -> StepMetrics:
-    """The metrics that are wanted, or all, and the intervals that are demanded.
+    """The metrics that are wanted, or all, the intervals that are demanded, and with ``readings``
+    what a diagnosis reads.
 
     ``text`` is what `mmhealth.health.stepcache.metrics_to_json` made of all metrics. What it does
     not hold is unknown, since the rows are gone.
@@ -34,6 +37,7 @@ def summarised_metrics(
         has_weights=held.has_weights,
         assumes_weights=held.assumes_weights,
         intervals={d: held.intervals.get(d, reduced.reason) for d in sorted(demanded)},
+        reading=held.reading if readings else None,
     )
 
 

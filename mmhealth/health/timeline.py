@@ -15,6 +15,7 @@ from mmhealth.health.metrics import StepMetrics
 from mmhealth.health.needs import ALL, columns_of
 from mmhealth.health.shared import Shared
 from mmhealth.health.step_intervals import Demand
+from mmhealth.health.step_reading import reading_columns
 from mmhealth.health.stepcache import StepCache
 from mmhealth.health.windows import Measure
 from mmhealth.runlog import Run
@@ -128,7 +129,8 @@ class Timeline:
     ``metrics`` are those to compute, all by default: only what they need is read. Raises ValueError
     for one that is not of `METRICS`, nor ``nonfinite``. On an ``engine`` steps are measured window
     by window; without one, here, one after the other. ``cache`` is a folder of steps
-    that were measured before (`mmhealth.health.stepcache`). The numbers are the same.
+    that were measured before (`mmhealth.health.stepcache`). The numbers are the same. With
+    ``readings`` each step is read for a diagnosis in the same pass.
     """
 
     def __init__(
@@ -138,14 +140,18 @@ class Timeline:
         metrics: Collection[str] | None = None,
         engine: Engine | None = None,
         cache: Path | None = None,
+        *,
+        readings: bool = False,
     ) -> None:
         self.run = run
         self.engine = engine
+        self.readings = readings
         self.demanded = frozenset(demanded)
         self.metrics = None if metrics is None else _checked(metrics)
         self._cache: StepCache | None = None
         if cache is not None:
-            question = (run.loss_ratio, sorted(self.demanded), sorted(self.metrics or ("all",)))
+            metrics_asked = sorted(self.metrics or ("all",))
+            question = (run.loss_ratio, sorted(self.demanded), metrics_asked, readings)
             self._cache = StepCache(cache / run.id, question)
         self.starts: dict[int, int] = {}
         self.lived: dict[LivedStep, StepMetrics] = {}
@@ -161,9 +167,9 @@ class Timeline:
         That is a step, or with the step `ENTRY` the start of an attempt. Raises
         RunUnavailableError where rows cannot be had just now: the next call tries again.
         """
-        columns = self._columns
         tail = self.run.tail()
-        measure = Measure(self.run.loss_ratio, self.demanded, self.metrics, columns)
+        ratio, columns = self.run.loss_ratio, self._columns
+        measure = Measure(ratio, self.demanded, self.metrics, columns, self.readings)
         changed = []
         begun = time.monotonic()
         try:
@@ -237,7 +243,10 @@ class Timeline:
         metrics = ALL if self.metrics is None else self.metrics
         for metric, _ in self.demanded:
             metrics |= {metric, "ess_signal_unsolved"}
-        return columns_of(metrics, self.run.loss_ratio)
+        columns = columns_of(metrics, self.run.loss_ratio)
+        return (
+            columns | reading_columns(self.run.schema("trajectories")) if self.readings else columns
+        )
 
     def _has(self, column: str) -> bool:
         return self.metrics is None or column not in ALL or column in self.metrics
@@ -276,9 +285,13 @@ def _checked(metrics: Collection[str]) -> frozenset[str]:
 
 
 def build_timeline(
-    run: Run, metrics: Collection[str] | None = None, engine: Engine | None = None
+    run: Run,
+    metrics: Collection[str] | None = None,
+    engine: Engine | None = None,
+    *,
+    readings: bool = False,
 ) -> Timeline:
     """The timeline of everything that a run holds now: of all metrics, or of those named."""
-    timeline = Timeline(run, metrics=metrics, engine=engine)
+    timeline = Timeline(run, metrics=metrics, engine=engine, readings=readings)
     timeline.update()
     return timeline

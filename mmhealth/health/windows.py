@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from mmhealth.engines import Engine
 from mmhealth.health.metrics import StepMetrics, step_metrics
 from mmhealth.health.step_intervals import Demand
+from mmhealth.health.step_reading import read_step
 from mmhealth.health.stepcache import StepCache
 from mmhealth.health.summary import summarised_metrics
 from mmhealth.runlog import StepData, Tail
 from mmhealth.runlog.commits import StepKey
+from mmhealth.runlog.reduced import Summary
 from mmhealth.runlog.source import MovedError, StepSource, read_steps
 
 WINDOW_ROWS = 1 << 19
@@ -25,6 +27,8 @@ class Measure:
     metrics: frozenset[str] | None
     columns: Collection[str]
     """What is read for it."""
+    readings: bool = False
+    """Whether each step is read for a diagnosis, too."""
 
     def steps(
         self, tail: Tail, engine: Engine | None, cache: StepCache | None = None
@@ -38,7 +42,7 @@ class Measure:
         for key in tail.keys:
             if key in reduced:
                 found = reduced.pop(key)
-                yield key, summarised_metrics(*found, self.demanded, self.metrics)
+                yield key, self._summarised(found)
             else:
                 yield next(measured)
 
@@ -82,9 +86,14 @@ class Measure:
     def step(self, data: StepData) -> tuple[StepMetrics, bool]:
         """Of one step; and whether they are of its rows."""
         if data.reduced is not None and data.measured is not None:
-            summary = data.reduced, data.measured
-            return summarised_metrics(*summary, self.demanded, self.metrics), False
-        return step_metrics(data, self.loss_ratio, self.demanded, self.metrics), True
+            return self._summarised((data.reduced, data.measured)), False
+        found = step_metrics(data, self.loss_ratio, self.demanded, self.metrics)
+        if self.readings:
+            found = replace(found, reading=read_step(data, self.loss_ratio))
+        return found, True
+
+    def _summarised(self, summary: Summary) -> StepMetrics:
+        return summarised_metrics(*summary, self.demanded, self.metrics, readings=self.readings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmhealth._version import __version__
 from mmhealth.estimators import sketch
 from mmhealth.health.metrics import step_metrics
 from mmhealth.health.step_intervals import Demand
+from mmhealth.health.step_reading import read_step
 from mmhealth.health.stepcache import metrics_to_json
 from mmhealth.runlog import StepData
 from mmhealth.runlog.amendments import unmatched
@@ -28,6 +30,7 @@ def summarise(
     ``amendments`` are the late values that had come.
     """
     metrics = step_metrics(data, loss_ratio, demanded)
+    metrics = replace(metrics, reading=read_step(data, loss_ratio))
     frames = {"trajectories": data.trajectories, "updates": data.updates}
     sketches = {table: _sketches(frame) for table, frame in frames.items()}
     logged = [

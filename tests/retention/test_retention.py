@@ -458,8 +458,20 @@ def test_whatever_reads_rows_says_that_they_are_gone(run_dir: Path) -> None:
     assert both.steps == (STEPS - 1,)
     assert any("step 2: rows were reduced on" in note for note in both.notes)
     said = diagnose(run)
-    assert f"those of {GONE} steps were reduced" in said.insufficient["estimator collapse"]
+    assert f"those of {GONE} steps were reduced" in said.insufficient["gradient domination"]
     assert run.complete_steps() == list(range(GONE, STEPS))
+
+
+@pytest.mark.parametrize("sample", ["collapsing", "fixed"])
+def test_the_diagnosis_is_what_it_was(sample: str, tmp_path: Path) -> None:
+    run_dir = shutil.copytree(Path("sample_logs") / sample, tmp_path / "run")
+    before = diagnose(open_run(run_dir))
+    reduce_run(run_dir, KEEP)
+    after = diagnose(open_run(run_dir))
+    assert (after.findings, after.borderline) == (before.findings, before.borderline)
+    lost = set(before.ruled_out) - set(after.ruled_out)
+    assert lost <= {"gradient domination"}
+    assert after.insufficient.keys() == before.insufficient.keys() | lost
 
 
 def test_nothing_is_reduced_of_a_run_no_longer_than_what_is_kept(run_dir: Path) -> None:

@@ -93,6 +93,8 @@ def _use_of_agents(record: Record) -> _Use:
 def _pooled(record: Record, name: str) -> float:
     """Correlation of two columns around their means; NaN where either never varies."""
     steps = record.readings.by_step.filter(pl.col("step") >= np.quantile(record.steps, 1 / 3))
+    if f"{name} ab" not in steps.columns:
+        return float("nan")
     aa, bb, ab = (float(steps[f"{name} {of}"].sum()) for of in ("aa", "bb", "ab"))
     size = float(np.sqrt(aa * bb))
     return ab / size if size > 1e-12 else float("nan")

@@ -77,13 +77,15 @@ def flat_share(record: Record) -> Array:
     record.need("group_id", "reward")
     if not np.isfinite(record.mean("reward")).any():
         raise Missing("reward has no finite value")
-    if not record.readings.by_step["groups"].sum():
+    if not np.nansum(record.reading("groups")):
         raise Missing("no group has two trajectories")
     return record.reading("flat")
 
 
 def domination(record: Record) -> Sign:
     """One kind of trajectory holds most of the squared gradient norms, for most of the run."""
+    if reduced := len(record.run.reduced_steps()):
+        raise Missing(f"it is read from rows, and those of {reduced} steps were reduced")
     if "grad_norm" not in record.run.schema("updates"):
         raise Missing("grad_norm is not logged")
     found = record.once("blamed", lambda: _blamed(record))

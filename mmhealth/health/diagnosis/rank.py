@@ -57,15 +57,15 @@ def diagnose(source: Run | Monitor) -> Diagnosis:
     by which columns there are. A `Monitor` saves computing the timeline anew.
     """
     record = open_record(source)
-    reduced = len(record.run.reduced_steps())
+    unread = record.unread
     signs: dict[str, Sign] = {}
     missing: dict[str, str] = {}
     for name, read in SIGNS.items():
         if len(record) < FEWEST_STEPS and name not in ON_ANY_STEP:
             missing[name] = f"{len(record)} steps are complete, it takes {FEWEST_STEPS}"
             continue
-        if reduced and name not in ON_ANY_RUN:
-            missing[name] = f"it is read from rows, and those of {reduced} steps were reduced"
+        if unread and name not in ON_ANY_RUN:
+            missing[name] = f"it is read from rows, and those of {unread} steps were reduced"
             continue
         try:
             sign = read(record)

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mmhealth.health.diagnosis.readings import COLUMNS, Readings, read_trajectories
-from mmhealth.health.diagnosis.sampled import SampledRows
-from mmhealth.health.diagnosis.weights import WeightParts, read_weights
+from mmhealth.health.diagnosis.readings import Readings, merge_readings
 from mmhealth.health.monitor import Monitor
 from mmhealth.health.rows import Array, Missing
+from mmhealth.health.step_reading import StepReading
 from mmhealth.health.timeline import Timeline, build_timeline
 from mmhealth.runlog import Run, open_run
 
@@ -33,6 +32,19 @@ METRICS = (
     "dead_group_share_unsolved",
 )
 """What signs ask of the timeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightParts:
+    """Losses of the parts of the log weights (`mmhealth.health.weight_parts`), (steps,) each; NaN:
+    not known."""
+
+    has_mismatch: bool
+    mismatch: Array
+    age: Array
+    reuse: Array
+    updates: Array
+    """Mean number of updates of a trajectory."""
 
 
 @dataclass(slots=True)
@@ -71,52 +83,61 @@ class Record:
         return values
 
     @property
+    def unread(self) -> int:
+        """Steps whose rows were reduced, and of which nothing was kept that signs are read from."""
+        return sum(reading is None for _, reading in self._read)
+
+    @property
     def known(self) -> frozenset[str]:
-        """The reward components, and those of `COLUMNS`, that have values."""
-        found: frozenset[str] = self.once(
-            "known", lambda: self._trajectories.known([*COLUMNS, *self._components])
-        )
-        return found
+        """Columns of trajectories that signs are read from and that have values."""
+        return frozenset(name for _, r in self._read if r is not None for name in r.known)
 
     @property
     def components(self) -> list[str]:
         """Reward components: ``reward_*`` columns of numbers that have values."""
-        return [name for name in self._components if name in self.known]
+        return self.readings.components
 
     def need(self, *columns: str) -> None:
         """Raises `Missing` with the reason unless these columns are `known`."""
+        known: frozenset[str] = self.once("known", lambda: self.known)
         for name in columns:
-            if name not in self.known:
+            if name not in known:
                 raise Missing(f"{name} is not logged")
 
     @property
     def readings(self) -> Readings:
         """What was read of the sampled trajectories."""
 
-        def read() -> Readings:
-            first_third = float(np.quantile(self.steps, 1 / 3))
-            return read_trajectories(self._trajectories, self.components, self.known, first_third)
+        def merge() -> Readings:
+            read = {step: reading for step, reading in self._read if reading is not None}
+            schema = self.run.schema("trajectories")
+            return merge_readings(read, schema, float(np.quantile(self.steps, 1 / 3)))
 
-        found: Readings = self.once("readings", read)
+        found: Readings = self.once("readings", merge)
         return found
 
     @property
-    def _trajectories(self) -> SampledRows:
-        found: SampledRows = self.once(
-            "trajectories", lambda: SampledRows(self.run, "trajectories")
-        )
-        return found
+    def _read(self) -> list[tuple[int, StepReading | None]]:
+        """The reading of each step, in order."""
 
-    @property
-    def _components(self) -> list[str]:
-        schema = self._trajectories.schema
-        return [n for n, t in schema.items() if n.startswith("reward_") and t.is_numeric()]
+        def read() -> list[tuple[int, StepReading | None]]:
+            source = self.timeline
+            if not source.readings:
+                source = build_timeline(open_run(self.run.path), (), source.engine, readings=True)
+            held = {key: metrics.reading for key, metrics in source.lived.items()}
+            keys = [key for key, _ in self.timeline.visible()]
+            return [(key.step, held[key]) for key in keys if key in held]
+
+        found: list[tuple[int, StepReading | None]] = self.once("read", read)
+        return found
 
     def reading(self, column: str) -> Array:
         """(steps,) a column of `Readings.by_step`."""
         steps, found = self.frame.select("step"), self.readings.by_step
+        if column not in found.columns:
+            return np.full(len(self), np.nan)
         joined = steps.join(found, on="step", how="left", maintain_order="left")
-        return np.asarray(joined[column].cast(pl.Float64).fill_null(np.nan).to_numpy(), np.float64)
+        return np.asarray(joined[column].fill_null(np.nan).to_numpy(), np.float64)
 
     def mean(self, column: str) -> Array:
         """(steps,) mean of a column over the sampled trajectories; finite values only."""
@@ -126,17 +147,17 @@ class Record:
     @property
     def parts(self) -> WeightParts:
         """The log weights taken apart. Raises `Missing` where there are none."""
-
-        def read() -> WeightParts | str:
-            try:
-                return read_weights(self.run, self.frame["step"])
-            except Missing as reason:
-                return str(reason)
-
-        found: WeightParts | str = self.once("parts", read)
-        if isinstance(found, str):
-            raise Missing(found)
-        return found
+        if self.run.loss_ratio == "none":
+            raise Missing("the loss has no importance ratio")
+        if "updates" not in self.readings.by_step.columns:
+            raise Missing("log_weight is not logged")
+        mismatch, age = self.reading("mismatch"), self.reading("age")
+        has_mismatch = "mismatch" in self.readings.by_step.columns
+        if has_mismatch:
+            age = np.where(np.isnan(mismatch), np.nan, age)
+        return WeightParts(
+            has_mismatch, mismatch, age, self.reading("reuse"), self.reading("updates")
+        )
 
 
 def open_record(source: Run | Monitor) -> Record:
@@ -144,7 +165,7 @@ def open_record(source: Run | Monitor) -> Record:
     if isinstance(source, Monitor):
         return Record(source.run, source.timeline)
     run = open_run(source.path)
-    return Record(run, build_timeline(run, METRICS))
+    return Record(run, build_timeline(run, METRICS, readings=True))
 
 
 def window_means(values: Array, width: int = WINDOW) -> Array:

@@ -1,14 +1,16 @@
-"""What is read window by window, against the same computed from all rows of the run at once."""
+"""What is read step by step, against the same computed from all rows of the run at once."""
 
 import math
+import shutil
 
 import numpy as np
 import polars as pl
 import pytest
 
 from mmhealth import Recorder, estimators, open_run
-from mmhealth.health import Monitor
-from mmhealth.health.diagnosis import diagnose, sampled
+from mmhealth.engines import SerialEngine
+from mmhealth.health import Monitor, stepcache, windows
+from mmhealth.health.diagnosis import diagnose
 from mmhealth.health.diagnosis.record import open_record
 from mmhealth.schema import SAMPLED_ROLES
 
@@ -49,15 +51,9 @@ def messy_run(course):
     return course(messy, restarts=[22])
 
 
-@pytest.fixture(scope="module", params=[100, 1 << 16], ids=lambda rows: f"{rows} rows")
-def record(messy_run, request):
-    """The record of that run, read in windows of two steps and in a single one."""
-    found = open_record(messy_run)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampled, "WINDOW_ROWS", request.param)
-        assert found.readings
-        assert found.parts
-    return found
+@pytest.fixture(scope="module")
+def record(messy_run):
+    return open_record(messy_run)
 
 
 def all_rows(run, table):
@@ -108,7 +104,8 @@ def test_flat_groups(record):
     def flat(rows):
         found = []
         for _, group in rows.group_by("group_id"):
-            values = [group[name].drop_nulls().to_numpy() for name in COMPONENTS]
+            values = [column(group, name) for name in COMPONENTS]
+            values = [v[np.isfinite(v)] for v in values]
             spans = [np.ptp(v) <= 1e-6 * np.abs(v).max() for v in values if v.size]
             known = all(v.size for v in values)
             if len(group) > 1 and (known or not all(spans)):
@@ -185,21 +182,33 @@ def test_horizons(record):
     assert record.readings.horizons == sorted(set(frame["horizon"].drop_nulls()))
 
 
-def test_the_diagnosis_does_not_depend_on_the_windows(messy_run, monkeypatch):
+def test_the_diagnosis_does_not_depend_on_who_reads_which_steps(messy_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(windows, "WINDOW_ROWS", 300)
+    monkeypatch.setattr(stepcache, "WORTH_S", 0.0)
+    alone = diagnose(messy_run)
+    assert alone.findings
+    for _ in range(2):  # the second time from the cache
+        monitor = Monitor(messy_run.path, engine=SerialEngine(), cache=tmp_path, readings=True)
+        monitor.poll()
+        assert diagnose(monitor) == alone
+
+
+def test_what_was_read_before_is_diagnosed_without_its_rows(messy_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(stepcache, "WORTH_S", 0.0)
+    path = shutil.copytree(messy_run.path, tmp_path / "run")
     found = []
-    for rows in (1, 300, 1 << 16):
-        monkeypatch.setattr(sampled, "WINDOW_ROWS", rows)
-        found.append(diagnose(messy_run))
-    assert found[0].findings
-    for other in found[1:]:
-        assert (other.outcome, other.ruled_out, other.insufficient) == (
-            found[0].outcome,
-            found[0].ruled_out,
-            found[0].insufficient,
-        )
-        for one, two in zip(found[0].findings, other.findings, strict=True):
-            assert (one.mode, one.since, one.evidence) == (two.mode, two.since, two.evidence)
-            assert one.strength == pytest.approx(two.strength, rel=1e-9)
+    for _ in range(2):
+        monitor = Monitor(path, cache=tmp_path / "cache", readings=True)
+        for table in ("trajectories", "updates") if found else ():
+            for segment in (path / table).iterdir():
+                segment.write_bytes(b"")
+        monitor.poll()
+        found.append(diagnose(monitor))
+    whole, rowless = found
+    assert [item.mode for item in whole.findings][:1] == ["non-finite values"]  # named by rows
+    assert whole.findings[1:] == rowless.findings[1:]
+    assert whole.borderline == rowless.borderline
+    assert set(whole.ruled_out) - set(rowless.ruled_out) <= {"gradient domination"}  # needs rows
 
 
 def test_what_a_monitor_has_read_is_diagnosed_alike(messy_run):

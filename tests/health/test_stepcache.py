@@ -53,15 +53,18 @@ def record(path: Path, batch: Any, steps: range, **more: Any) -> None:
             recorder.log_step(step, batch(step, mixed=0.5), {"loss": 0.25 * step})
 
 
-def test_a_run_that_grew_is_measured_where_it_is_new(tmp_path: Path, batch: Any) -> None:
+@pytest.mark.parametrize("readings", [False, True])
+def test_a_run_that_grew_is_measured_where_it_is_new(
+    tmp_path: Path, batch: Any, readings: bool
+) -> None:
     path, cache = tmp_path / "run", tmp_path / "cache"
     record(path, batch, range(30))
-    assert measured(path, cache) == 30
-    assert measured(path, cache) == 0
+    assert measured(path, cache, readings=readings) == 30
+    assert measured(path, cache, readings=readings) == 0
     record(path, batch, range(30, 36))
-    assert measured(path, cache) == 6
+    assert measured(path, cache, readings=readings) == 6
     record(path, batch, range(33, 34))
-    assert measured(path, cache) == 1
+    assert measured(path, cache, readings=readings) == 1
 
 
 def test_what_took_no_time_is_not_kept(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -20,7 +21,7 @@ from mmhealth.estimators.sketch import ALPHA
 from mmhealth.health import Monitor, default_policy, stepcache, windows
 from mmhealth.health.blame import blame
 from mmhealth.health.contribution import step_contribution
-from mmhealth.health.diagnosis import diagnose
+from mmhealth.health.diagnosis import MODES, diagnose
 from mmhealth.health.needs import ALL, columns_of
 from mmhealth.health.timeline import Timeline, build_timeline
 from mmhealth.health.whatif import what_if
@@ -32,6 +33,7 @@ from mmhealth.retention import (
     step_sketches,
 )
 from mmhealth.runlog import compact, seal_orphans
+from mmhealth.runlog.reducing import write_summaries
 from mmhealth.runlog.rewriting import rewriting
 
 STEPS = 30
@@ -65,6 +67,19 @@ def wait_for_amendments(path: Path, number: int) -> None:
     run = open_run(path)
     while len(run.amendments) < number:
         run.refresh()
+
+
+def forget_readings(path: Path, count: int) -> None:
+    """Make the summaries of the first steps such as versions wrote that kept no readings."""
+    for file in sorted((path / "reduced").iterdir()):
+        rows = pq.read_table(file).to_pylist()
+        file.unlink()
+        for row in rows:
+            held = json.loads(row["metrics"])
+            if row["step"] < count:
+                assert held.pop("reading")
+            row["metrics"] = json.dumps(held)
+        write_summaries(path, rows)
 
 
 def size(path: Path) -> int:
@@ -472,6 +487,21 @@ def test_the_diagnosis_is_what_it_was(sample: str, tmp_path: Path) -> None:
     lost = set(before.ruled_out) - set(after.ruled_out)
     assert lost <= {"gradient domination"}
     assert after.insufficient.keys() == before.insufficient.keys() | lost
+
+
+@pytest.mark.parametrize("old", [GONE, 1])
+def test_summaries_from_before_readings_were_kept_say_that_the_rows_are_gone(
+    old: int, run_dir: Path
+) -> None:
+    reduce_run(run_dir, KEEP)
+    frame = measured(run_dir).frame
+    forget_readings(run_dir, old)
+    assert measured(run_dir).frame.equals(frame)
+    assert open_run(run_dir).status().describe_losses() == []
+    said = diagnose(open_run(run_dir))
+    gone = f"it is read from rows, and those of {old} steps were reduced"
+    unjudged = {name for name, why in said.insufficient.items() if why == gone}
+    assert unjudged == set(MODES) - {"non-finite values", "resume fault"}
 
 
 def test_nothing_is_reduced_of_a_run_no_longer_than_what_is_kept(run_dir: Path) -> None:

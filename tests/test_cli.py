@@ -424,3 +424,14 @@ def test_calibrate_writes_a_policy_that_can_be_used(cli: Cli, tmp_path: Path) ->
 def test_calibrate_refuses_a_target_that_is_no_rate(cli: Cli, target: str) -> None:
     result = cli("calibrate", SAMPLE / "fixed", "--target-false-alarms", target)
     assert (result.code, "--target-false-alarms" in result.err) == (2, True)
+
+
+def test_an_option_in_the_place_of_a_file_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (["audit", "run", "--json"], ["timeline", "run", "--out"]):
+        with pytest.raises(SystemExit, match="2"):
+            main([*command, "--no-cache"])
+        assert "--no-cache is an option" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -28,6 +28,7 @@ from mmhealth.cli.options import (
     Seed,
     Steps,
     dashboards,
+    file_at,
     reference,
     save,
     usage_error,
@@ -197,7 +198,8 @@ app.command(rich_help_panel=_JUDGE, context_settings={"allow_interspersed_args":
 def timeline(
     run: RunPath,
     out: Annotated[
-        Path, typer.Option(metavar="F.parquet|F.csv|-", help="Where to; - prints CSV.")
+        Path,
+        typer.Option(parser=file_at, metavar="F.parquet|F.csv|-", help="Where to; - prints CSV."),
     ] = Path("-"),
 ) -> None:
     """Write a run's per-step metrics as a table; an empty cell is not known."""

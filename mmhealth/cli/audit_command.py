@@ -14,6 +14,7 @@ from mmhealth.cli.options import (
     RunPaths,
     UseCache,
     chosen_engine,
+    file_at,
     usage_error,
     write,
 )
@@ -25,7 +26,10 @@ def audit(
     runs: RunPaths,
     *,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="F", help="Write a page that needs no network.")
+        Path | None,
+        typer.Option(
+            "--html", parser=file_at, metavar="F", help="Write a page that needs no network."
+        ),
     ] = None,
     json: JsonPath = None,
     format: PrintedFormat = None,

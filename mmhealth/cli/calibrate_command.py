@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from mmhealth.cli.options import EngineName, PolicyPath, RunPaths, chosen_engine, usage_error, write
+from mmhealth.cli.options import (
+    EngineName,
+    PolicyPath,
+    RunPaths,
+    chosen_engine,
+    file_at,
+    usage_error,
+    write,
+)
 
 
 def calibrate(
@@ -22,7 +30,8 @@ def calibrate(
         typer.Option(min=0, max=1, help="Held-out success from which on a stall is no harm."),
     ] = 0.9,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="F", help="Write the policy there.")
+        Path | None,
+        typer.Option("--out", parser=file_at, metavar="F", help="Write the policy there."),
     ] = None,
     policy: PolicyPath = None,
     engine: EngineName = "serial",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmhealth.cli.options import LastSteps, PolicyPath, RunPaths, usage_error, write
+from mmhealth.cli.options import JsonPath, LastSteps, PolicyPath, RunPaths, usage_error, write
 
 if TYPE_CHECKING:
     from mmhealth.health import Policy
@@ -22,10 +22,7 @@ def compare(
         typer.Option("--fleet", metavar="GLOB", help="Compare one run with all that match."),
     ] = None,
     last: LastSteps = 10,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="F|-", help="Write JSON; - prints it instead of the text."),
-    ] = None,
+    json: JsonPath = None,
     policy: PolicyPath = None,
 ) -> None:
     """Compare two runs at the same steps, or one run with a fleet (docs/compare.md)."""

@@ -19,6 +19,7 @@ from mmhealth.cli.options import (
     UseCache,
     chosen_engine,
     dashboards,
+    file_at,
     usage_error,
     write,
 )
@@ -55,11 +56,18 @@ def fleet(
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="F", help="Write a page that sorts and filters by itself."),
+        typer.Option(
+            "--html",
+            parser=file_at,
+            metavar="F",
+            help="Write a page that sorts and filters by itself.",
+        ),
     ] = None,
     pages: Annotated[
         Path | None,
-        typer.Option("--pages", metavar="DIR", help="Write the audit of each run shown, too."),
+        typer.Option(
+            "--pages", parser=file_at, metavar="DIR", help="Write the audit of each run shown, too."
+        ),
     ] = None,
     json: JsonPath = None,
     format: PrintedFormat = None,

@@ -54,6 +54,13 @@ def run_at(text: str) -> RunPlace:
         raise typer.BadParameter(str(error)) from error
 
 
+def file_at(text: str | Path) -> Path:
+    """A file to be written; an option in its place is a value that was forgotten."""
+    if str(text).startswith("--"):
+        raise typer.BadParameter(f"{text} is an option, and no file: ./{text} would be one")
+    return Path(text)
+
+
 RunPath = Annotated[
     Any,
     typer.Argument(parser=run_at, metavar="RUN", help="A run directory, or s3://, gs://, az://."),
@@ -90,7 +97,12 @@ LastSteps = Annotated[
 ]
 JsonPath = Annotated[
     Path | None,
-    typer.Option("--json", metavar="F|-", help="Write JSON; - prints it instead of the text."),
+    typer.Option(
+        "--json",
+        parser=file_at,
+        metavar="F|-",
+        help="Write JSON; - prints it instead of the text.",
+    ),
 ]
 PrintedFormat = Annotated[
     AuditFormat | None,

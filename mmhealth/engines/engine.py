@@ -52,6 +52,17 @@ class Engine(Protocol):
         self.close()
 
 
+def do_task(function: Callable[[Task], Result], task: Task) -> Result:
+    """What an engine's worker does; to end the process is an error like others.
+
+    Raises EngineError then.
+    """
+    try:
+        return function(task)
+    except SystemExit as error:
+        raise EngineError(f"the task {in_words(task)} raised SystemExit({error.code!r})") from error
+
+
 class SerialEngine(Engine):
     """Does one task after the other, here."""
 
@@ -65,7 +76,7 @@ class SerialEngine(Engine):
     ) -> Iterator[Result]:
         """See `Engine.map`."""
         for done, task in enumerate(tasks, 1):
-            result = function(task)
+            result = do_task(function, task)
             if told is not None:
                 told(done)
             yield result

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from mmhealth.engines.engine import (
     Result,
     Task,
     check_workers,
+    do_task,
     in_words,
 )
 from mmhealth.engines.local import available_cores
@@ -23,6 +25,9 @@ _AHEAD = 2
 """Tasks in flight for each CPU: one that is worked on, one whose arguments are on their way."""
 _RETRIES = 2
 """Times that Ray does a task again whose worker died."""
+
+
+_CONNECT_S = 10.0
 
 
 class RayEngine(Engine):
@@ -59,7 +64,7 @@ class RayEngine(Engine):
             address = address or os.environ.get("RAY_ADDRESS") or "local"
             self._join(address, workers, dict(runtime_env or {}))
             self._most = None if address == "local" else workers
-        self._do = self._ray.remote(max_retries=_RETRIES)(_do)
+        self._do = self._ray.remote(max_retries=_RETRIES)(do_task)
 
     @property
     def workers(self) -> int:
@@ -122,6 +127,7 @@ class RayEngine(Engine):
         more: dict[str, Any] = {"runtime_env": runtime_env} if runtime_env else {}
         if address == "local":
             more |= {"num_cpus": workers or available_cores(), "include_dashboard": False}
+        _check_answers(address)
         try:
             self._ray.init(
                 address=address, logging_level=logging.ERROR, log_to_driver=False, **more
@@ -155,8 +161,15 @@ class _Flight(Generic[Task]):
     ref: Any
 
 
-def _do(function: Callable[[Task], Result], task: Task) -> Result:
-    return function(task)
+def _check_answers(address: str) -> None:
+    """Raises EngineError where nothing listens: Ray itself would look for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise EngineError(f"no Ray cluster at {address}: {error}") from error
 
 
 def _import_ray() -> Any:

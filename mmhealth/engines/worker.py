@@ -14,7 +14,7 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any, Generic
 
-from mmhealth.engines.engine import Result, Task
+from mmhealth.engines.engine import Result, Task, do_task
 from mmhealth.errors import EngineError
 
 
@@ -128,7 +128,7 @@ def _answer(message: bytes) -> bytes:
     """The error or the result, so that whoever asked can unpickle it."""
     try:
         function, task = pickle.loads(message)
-        return pickle.dumps((None, function(task)))
+        return pickle.dumps((None, do_task(function, task)))
     except Exception as error:  # noqa: BLE001 (it is raised where the task came from)
         error.add_note(f"In a worker process:\n{traceback.format_exc()}")
         try:

@@ -2,13 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from mmhealth.engines import Engine, Progress, SerialEngine
-from mmhealth.errors import LostTaskError, MmhealthError
+from mmhealth.engines import Engine, Progress, SerialEngine, map_surviving
+from mmhealth.errors import MmhealthError
 from mmhealth.fleet.find import find_runs
 from mmhealth.fleet.summary import VERDICTS, RunSummary, RunVerdict, summarise_run, unreadable
 from mmhealth.health import Monitor, Policy, default_policy
@@ -68,30 +68,13 @@ def judge_runs(
 
 def each_judged(
     judge: Callable[[RunPlace], RunSummary],
-    paths: list[RunPlace],
+    paths: Sequence[RunPlace],
     engine: Engine,
     told: Progress | None = None,
 ) -> Iterator[RunSummary]:
     """What ``judge`` says of each run, in order; one that workers die of is one that cannot be
     read, and costs no other."""
-    lost: dict[RunPlace, RunSummary] = {}
-    done = most = 0
-
-    def count(now: int) -> None:
-        nonlocal most
-        if told is not None and len(paths) - len(here) + now > most:
-            told(most := len(paths) - len(here) + now)
-
-    while done < len(paths):
-        here = [path for path in paths[done:] if path not in lost]
-        summaries = engine.map(judge, here, count)
-        try:
-            for path in paths[done:]:
-                yield lost.get(path) or next(summaries)
-                done += 1
-        except LostTaskError as error:
-            place = next(path for path in here if path == error.task)
-            lost[place] = unreadable(place, error)
+    return map_surviving(judge, paths, engine, unreadable, told)
 
 
 def judge_one(path: RunPlace, policy: Policy, cache: Path | None = None) -> RunSummary:

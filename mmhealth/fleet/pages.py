@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from mmhealth.engines import Engine, Progress, SerialEngine
+from mmhealth.engines import Engine, Progress, SerialEngine, map_surviving
 from mmhealth.errors import MmhealthError
 from mmhealth.fleet.summary import RunSummary
 from mmhealth.health import Monitor, Policy
@@ -33,7 +33,8 @@ def write_pages(
     engine: Engine | None = None,
     told: Progress | None = None,
 ) -> dict[str, str]:
-    """Write a page for each run that can be read; by path of the run, the name of its page.
+    """Write a page for each run that can be read, and that no worker dies of; by path of the run,
+    the name of its page.
 
     Raises OSError where the folder cannot be written.
     """
@@ -41,7 +42,7 @@ def write_pages(
     (folder / PLOTLY).write_text(get_plotlyjs(), encoding="utf-8")
     paths = [run.path for run in runs if run.verdict != "unreadable"]
     write = partial(_write, folder=folder, policy=policy)
-    written = (engine or SerialEngine()).map(write, paths, told)
+    written = map_surviving(write, paths, engine or SerialEngine(), lambda *_: False, told)
     return {path: page_name(path) for path, done in zip(paths, written, strict=True) if done}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmhealth.engines import Engine, LocalEngine, RayEngine, SerialEngine
+from mmhealth.engines import Engine, LocalEngine, RayEngine, SerialEngine, map_surviving
 from mmhealth.errors import EngineError, LostTaskError, RunError
 from tests.engines import work
 
@@ -120,6 +120,20 @@ def test_a_task_that_kills_every_worker_is_named(engine: Engine) -> None:
         list(results)
     assert caught.value.task == 2
     assert list(engine.map(work.square, range(3))) == [0, 1, 4]
+
+
+def test_a_task_that_wants_to_end_the_program_is_an_error(engine: Engine) -> None:
+    with pytest.raises(EngineError, match=r"task 2 raised SystemExit\('enough'\)"):
+        list(engine.map(work.leaving, range(5)))
+    assert list(engine.map(work.square, range(3))) == [0, 1, 4]
+
+
+@with_workers
+def test_a_task_that_workers_die_of_may_cost_no_other(engine: Engine) -> None:
+    told: list[int] = []
+    lost = map_surviving(work.lethal, range(5), engine, lambda task, _: -task, told.append)
+    assert list(lost) == [0, 1, -2, 3, 4]
+    assert told == sorted(set(told))
 
 
 @with_workers

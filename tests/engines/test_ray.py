@@ -115,12 +115,10 @@ def test_a_cluster_that_others_began_is_joined_and_left_alone(
 
 
 def test_no_cluster_is_an_error(tmp_path: Path, unused_port: int) -> None:
-    at_once = {
-        "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "0",
-        "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "0",
-    }
-    address = f"ray://127.0.0.1:{unused_port}"
-    assert join(address, tmp_path, **at_once).startswith(f"no Ray cluster at {address}: ")
+    address = f"127.0.0.1:{unused_port}"
+    said = f"no Ray cluster at {address}: "
+    assert join("ray", tmp_path, RAY_ADDRESS=address).startswith(said)
+    assert join(f"ray://{address}", tmp_path).startswith(said.replace(address, f"ray://{address}"))
 
 
 def test_without_ray_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -67,6 +68,13 @@ def lethal(number: int) -> int:
     """Task 2 kills every worker."""
     if number == 2:
         os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def leaving(number: int) -> int:
+    """Task 2 wants to end the program."""
+    if number == 2:
+        sys.exit("enough")
     return number
 
 

@@ -241,9 +241,11 @@ class Rule:
     def _judge_fall(self, history: Sequence[StepMetrics]) -> Judgement:
         assert self.falls_by is not None
         columns = (self.metric, self.while_rising or "reward")
+        if not self._knows(history[-1], *columns):
+            return Judgement("no data")
         known = (step for step in reversed(history) if self._knows(step, *columns))
         steps = list(islice(known, 2 * self.window))
-        if len(steps) < 2 * self.window or steps[0] is not history[-1]:
+        if len(steps) < 2 * self.window:
             return Judgement("no data")
         after, before = steps[: self.window], steps[self.window :]
         if any(step.is_history for step in after):

@@ -44,6 +44,8 @@ def noise_columns(out: Collector, data: StepData, last: pl.DataFrame) -> None:
             raise Missing("rows of the step are missing: an update is the sum of all of them")
         if _without_cosines(last):
             raise Missing(NOT_LOGGED)
+        if "grad_norm" not in last.columns:
+            return _aligned(Rows(with_role(last, UPDATE_ROLES), "update"))
         return _aligned(_whole_updates(data, last))
 
     @once

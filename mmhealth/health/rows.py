@@ -136,13 +136,20 @@ class Collector:
 
 
 def once(compute: Callable[[], Value]) -> Callable[[], Value]:
-    """What it computes, when first asked for; `functools.cache` takes ten times as long to make."""
-    found: list[Value] = []
+    """What it computes, or the `Missing` that it raises, when first asked for; `functools.cache`
+    takes ten times as long to make."""
+    found: list[Value | Missing] = []
 
     def kept() -> Value:
         if not found:
-            found.append(compute())
-        return found[0]
+            try:
+                found.append(compute())
+            except Missing as reason:
+                found.append(reason)
+        known = found[0]
+        if isinstance(known, Missing):
+            raise Missing(str(known))
+        return known
 
     return kept
 

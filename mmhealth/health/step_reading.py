@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import polars as pl
 
-from mmhealth.health.rows import Array, as_floats, with_role
+from mmhealth.health.rows import Array, as_floats, present, with_role
 from mmhealth.health.weight_parts import WEIGHT_COLUMNS, weight_parts
 from mmhealth.runlog import StepData
 from mmhealth.schema import SAMPLED_ROLES
@@ -15,6 +15,8 @@ from mmhealth.schema import SAMPLED_ROLES
 MEANS = ("reward", "behavior_lag", "subagents", "turns", "serial")
 """Columns whose means signs ask for, beside the reward components."""
 COLUMNS = (*MEANS, "success", "violated", "group_id", "horizon")
+CHECKED = ("reward", "advantage", "log_weight", "weight_used", "grad_norm", "entropy")
+"""Columns in which a value that is not finite is named."""
 SAME = 1e-6
 """Range of a component, relative to its largest value, below which it is the same for a group."""
 PRODUCTS = ("aa", "bb", "ab")
@@ -47,6 +49,8 @@ class StepReading:
     """Of `COLUMNS` and the reward components those that have values, as they were logged."""
     horizons: tuple[int, ...]
     """That trajectories were sampled with, ascending."""
+    nonfinite: tuple[str, ...]
+    """Of `CHECKED` those in which values are NaN or infinite, of whatever role."""
     names: tuple[str, ...]
     packed: bytes
     """The numbers, float64, in the order of ``names``."""
@@ -63,13 +67,14 @@ class StepReading:
 
     def as_json(self) -> dict[str, Any]:
         """What `from_json` reads."""
-        return {"known": self.known, "horizons": self.horizons, "numbers": self.numbers}
+        plain = {name: getattr(self, name) for name in ("known", "horizons", "nonfinite")}
+        return plain | {"numbers": self.numbers}
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "StepReading":
         """What `as_json` wrote, bit for bit."""
-        known, horizons = tuple(content["known"]), tuple(content["horizons"])
-        return _packed(known, horizons, content["numbers"])
+        known, horizons, bad = (tuple(content[name]) for name in ("known", "horizons", "nonfinite"))
+        return _packed(known, horizons, bad, content["numbers"])
 
 
 def is_component(name: str) -> bool:
@@ -79,7 +84,7 @@ def is_component(name: str) -> bool:
 
 def reading_columns(names: Iterable[str]) -> frozenset[str]:
     """The columns that readings are made of, where trajectories have columns of these names."""
-    return frozenset({"role", *COLUMNS, *WEIGHT_COLUMNS, *filter(is_component, names)})
+    return frozenset({"role", *COLUMNS, *CHECKED, *WEIGHT_COLUMNS, *filter(is_component, names)})
 
 
 def read_step(data: StepData, loss_ratio: str) -> StepReading:
@@ -99,14 +104,28 @@ def read_step(data: StepData, loss_ratio: str) -> StepReading:
         numbers |= _within_groups(rows, values, components)
     if loss_ratio != "none":
         numbers |= weight_parts(data.updates)
-    return _packed(known, _horizons(rows), numbers)
+    return _packed(known, _horizons(rows), _nonfinite(data), numbers)
 
 
 def _packed(
-    known: tuple[str, ...], horizons: tuple[int, ...], numbers: Mapping[str, float]
+    known: tuple[str, ...],
+    horizons: tuple[int, ...],
+    nonfinite: tuple[str, ...],
+    numbers: Mapping[str, float],
 ) -> StepReading:
     packed = np.array(list(numbers.values()), np.float64).tobytes()
-    return StepReading(known, horizons, tuple(numbers), packed)
+    return StepReading(known, horizons, nonfinite, tuple(numbers), packed)
+
+
+def _nonfinite(data: StepData) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name in CHECKED
+        if any(
+            name in frame.columns and not np.isfinite(present(frame[name])).all()
+            for frame in (data.trajectories, data.updates)
+        )
+    )
 
 
 _KEYS = ("group_id", "horizon")

@@ -3,12 +3,10 @@
 import math
 
 import numpy as np
-import polars as pl
 
 from mmhealth.health.diagnosis.record import Record, known_mean, known_spread
 from mmhealth.health.diagnosis.sign import Sign
 from mmhealth.health.rows import Array, Missing
-from mmhealth.runlog import StepData
 
 NEAR = 2
 """Steps on either side of a restart whose means are compared."""
@@ -30,7 +28,6 @@ COURSES = (
 """Metrics of the timeline that describe what the policy is; the reward components come to them."""
 POLICY = ("entropy", "strategic_entropy")
 """Those that rewards and prompts do not change at once: where logged, one of them has to jump."""
-_FIRST_COLUMNS = ("reward", "advantage", "log_weight", "weight_used", "grad_norm", "entropy")
 
 
 def nonfinite(record: Record) -> Sign:
@@ -40,8 +37,7 @@ def nonfinite(record: Record) -> Sign:
         return Sign(0.0)
     bad = np.flatnonzero(counts)
     first = int(record.steps[bad[0]])
-    data = record.run.require_step(first)
-    columns = [name for name in _FIRST_COLUMNS if _has_nonfinite(data, name)]
+    columns = record.nonfinite_at(first)
     named = f"; the columns are {', '.join(columns)}" if columns else ""
     evidence = [
         f"step {first}: {int(counts[bad[0]])} values are NaN or infinite{named}",
@@ -139,12 +135,3 @@ def _courses(record: Record) -> dict[str, Array]:
         except Missing:
             continue
     return {name: values for name, values in found.items() if known_spread(values) > 0}
-
-
-def _has_nonfinite(data: StepData, column: str) -> bool:
-    for frame in (data.trajectories, data.updates):
-        if column in frame.columns:
-            values = frame[column].drop_nulls().cast(pl.Float64)
-            if not values.is_finite().all():
-                return True
-    return False

@@ -87,6 +87,11 @@ class Record:
         """Steps whose rows were reduced, and of which nothing was kept that signs are read from."""
         return sum(reading is None for _, reading in self._read)
 
+    def nonfinite_at(self, step: int) -> tuple[str, ...]:
+        """Columns of a step in which values are NaN or infinite."""
+        read = next((reading for number, reading in self._read if number == step), None)
+        return () if read is None else read.nonfinite
+
     @property
     def known(self) -> frozenset[str]:
         """Columns of trajectories that signs are read from and that have values."""

@@ -64,7 +64,7 @@ def test_no_commit_is_published_before_what_stands_for_its_rows(
 
 
 @pytest.mark.parametrize("rewrite", [compact, lambda path: reduce_run(path, Keep(KEPT))])
-@pytest.mark.parametrize("table", ["trajectories", "updates", "steps"])
+@pytest.mark.parametrize("table", ["trajectories", "steps"])
 def test_segments_that_are_rewritten_while_they_are_sent_are_all_there(
     store: Any, tmp_path: Path, batch: Any, table: str, rewrite: Callable[[Path], Any]
 ) -> None:

@@ -2,7 +2,7 @@
 
 A step is recorded, and a reader that has read all before looks, judges it, and says what is new;
 the reader is `Run.tail`, a `Timeline`, and a `Monitor` with the default policy. Those two measure
-all steps before they follow, which takes minutes from 100,000 on: they read runs of ``--judged``.
+all steps before they follow, which takes minutes beyond 100,000: they read runs of ``--judged``.
 """
 
 import argparse
@@ -26,7 +26,7 @@ NEW, ROWS = 30, 64
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
-    parser.add_argument("--judged", type=int, default=10_000, help="up to so many steps")
+    parser.add_argument("--judged", type=int, default=100_000, help="up to so many steps")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()) / "mmhealth-bench")
     asked = parser.parse_args()

@@ -54,7 +54,8 @@ def diagnose(source: Run | Monitor) -> Diagnosis:
     """The failure modes of a run as its log shows them (docs/diagnosis.md).
 
     Reads logged data alone: neither the configuration nor names, and no mode is found or ruled out
-    by which columns there are. A `Monitor` saves computing the timeline anew.
+    by which columns there are. A `Monitor` saves computing the timeline anew, and with ``readings``
+    it has read all that this takes.
     """
     record = open_record(source)
     unread = record.unread

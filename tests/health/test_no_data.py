@@ -1,11 +1,13 @@
 """How steps without data count towards a breach."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mmhealth import Recorder
-from mmhealth.health import Alert, Monitor, Policy, Rule
+from mmhealth.health import Alert, Monitor, Policy, Rule, default_policy
 from mmhealth.health.metrics import StepMetrics
 
 
@@ -104,3 +106,24 @@ def test_values_that_are_not_finite_are_no_data(rule: Rule, wild: float) -> None
     assert judged.reading == "recovered"
     assert rule.judge(history([1.0, wild, *rewards], 1.0)) == judged
     assert rule.judge(history([*rewards[:4], wild, *rewards[4:]], 1.0)) == judged
+
+
+class NothingBefore(list[StepMetrics]):
+    """A history whose last step may be looked at, and no other."""
+
+    def __getitem__(self, place: Any) -> Any:
+        assert place == -1
+        return super().__getitem__(place)
+
+    def __iter__(self) -> Iterator[StepMetrics]:
+        raise AssertionError("looked at all steps")
+
+    __reversed__ = __iter__
+
+
+@pytest.mark.parametrize(
+    "rule", [r for r in default_policy().rules if r.drift_fraction is None], ids=lambda r: r.name
+)
+def test_a_step_without_data_costs_no_look_at_those_before(rule: Rule) -> None:
+    step = StepMetrics({"step": 9, "attempt": 0, "n": 64, "complete": True, "reward": 1.0})
+    assert rule.judge(NothingBefore([step])).reading == "no data"

@@ -38,7 +38,7 @@ class NotebookRun(Run):
         from mmhealth.report import audit_runs
         from mmhealth.report.html import render_html
 
-        audit = audit_runs([Monitor(self.path, policy)])
+        audit = audit_runs([Monitor(self.path, policy, readings=True)])
         return Page(render_html(audit), f"{audit.runs[0].label}: {audit.verdict}")
 
     @cached_property

@@ -50,9 +50,9 @@ def retain(
     keep, rules = Keep(keep_steps, keep_days), load_policy(policy)
     opened, said = open_run(run), ""
     while True:
-        opened.refresh()
-        closed = every is None or opened.closed
         try:
+            opened.refresh()
+            closed = every is None or opened.closed
             # Once the run is closed nothing more comes: what waited for more goes, too.
             waits = {} if closed else _SIDECAR
             done = reduce_run(opened, keep, rules, dry_run=dry_run, **waits)
@@ -67,6 +67,7 @@ def retain(
                 typer.echo(f"{why}: the next round tries again", err=True)
             said = why
         else:
+            said = ""
             if as_json:
                 typer.echo(json.dumps(asdict(done)))
             elif every is None or done.steps or done.bytes_freed:

@@ -25,9 +25,8 @@ _AHEAD = 2
 """Tasks in flight for each CPU: one that is worked on, one whose arguments are on their way."""
 _RETRIES = 2
 """Times that Ray does a task again whose worker died."""
-
-
 _CONNECT_S = 10.0
+"""Within which whatever listens at an address takes a connection."""
 
 
 class RayEngine(Engine):

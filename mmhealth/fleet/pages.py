@@ -49,7 +49,7 @@ def write_pages(
 def _write(path: str, folder: Path, policy: Policy) -> bool:
     """Whether the run could still be read."""
     try:
-        audit = audit_runs([Monitor(path, policy)])
+        audit = audit_runs([Monitor(path, policy, readings=True)])
     except MmhealthError:
         return False
     (folder / page_name(path)).write_text(render_html(audit, PLOTLY), encoding="utf-8")

@@ -12,5 +12,7 @@ def write_report(run_dir: Path, policy: Policy, path: Path) -> Path:
 
     Raises RunError and OSError.
     """
-    path.write_text(render_html(audit_runs([Monitor(run_dir, policy)])), encoding="utf-8")
+    path.write_text(
+        render_html(audit_runs([Monitor(run_dir, policy, readings=True)])), encoding="utf-8"
+    )
     return path

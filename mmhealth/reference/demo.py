@@ -177,7 +177,7 @@ def _tell(preset: str, alert: Alert, say: Say) -> None:
 
 
 def _conclude(runs: dict[str, Path], say: Say) -> None:
-    audit = audit_runs([Monitor(path, default_policy()) for path in runs.values()])
+    audit = audit_runs([Monitor(path, default_policy(), readings=True) for path in runs.values()])
     say("\nBoth are trained. What happened:")
     for preset, run in zip(runs, audit.runs, strict=True):
         say(f"{preset:>8}: {'; '.join(describe_held_out(run.held_out))}")

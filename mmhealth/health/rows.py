@@ -159,7 +159,7 @@ def with_role(frame: pl.DataFrame, roles: tuple[str, ...]) -> pl.DataFrame:
     if frame.is_empty():
         return frame
     role = frame["role"]
-    if role.has_nulls() or role.min() != role.max():
+    if role.has_nulls() or not (role == role[0]).all():
         return frame.filter(role.fill_null("used").is_in(roles))
     return frame if role[0] in roles else frame.clear()
 

@@ -158,8 +158,8 @@ class Batches:
         if key not in self or key.seq in self._tails.get(key.writer, ()):
             return None
         held = self._sealed.get(key.writer, [])
-        candidates = reversed(held[: bisect_right(held, key.seq, key=_first)])
-        return next((batches for batches in candidates if key.seq in batches), None)
+        places = range(bisect_right(held, key.seq, key=_first) - 1, -1, -1)
+        return next((held[place] for place in places if key.seq in held[place]), None)
 
     def _group(self, segment: Segment, group: int, columns: tuple[str, ...] | None) -> pl.DataFrame:
         name = segment.path.name, group, columns

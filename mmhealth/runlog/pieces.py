@@ -120,10 +120,13 @@ class SealedBatches:
         place = self._place(seq)
         end = int(self.ends[place])
         begin = int(self.ends[place - 1]) if place else 0
-        low = max(int(np.searchsorted(self.group_starts, begin, side="right")) - 1, 0)
-        high = max(int(np.searchsorted(self.group_starts, end)), low + 1)
-        groups = range(low, min(high, self.group_starts.size))
-        before = int(self.group_starts[low]) if groups else 0
+        starts = self.group_starts
+        if starts.size == 1:  # as in most small segments, of which a run may have many
+            return Piece(self.segment, range(1), begin, end - begin)
+        low = max(int(starts.searchsorted(begin, side="right")) - 1, 0)
+        high = max(int(starts.searchsorted(end)), low + 1)
+        groups = range(low, min(high, starts.size))
+        before = int(starts[low]) if groups else 0
         return Piece(self.segment, groups, begin - before, end - begin)
 
     @property

@@ -100,6 +100,18 @@ def guard(run: Path) -> Iterator[Guard]:
         process.communicate()
 
 
+@pytest.fixture(autouse=True)
+def _no_signal_ignored() -> Iterator[None]:
+    """Who runs the tests may ignore some, as ``nohup`` does; a guard would leave them so."""
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def recording(run: Path, *, sick_from: int, steps: int) -> list[str]:
     """The command of a job that records a run."""
     return [sys.executable, "-c", JOB, str(run), str(sick_from), str(steps)]

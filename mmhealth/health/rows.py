@@ -138,18 +138,19 @@ class Collector:
 def once(compute: Callable[[], Value]) -> Callable[[], Value]:
     """What it computes, or the `Missing` that it raises, when first asked for; `functools.cache`
     takes ten times as long to make."""
-    found: list[Value | Missing] = []
+    found: list[Value] = []
+    missing: list[str] = []  # an exception would hold its frames, and these the rows of the step
 
     def kept() -> Value:
+        if missing:
+            raise Missing(missing[0])
         if not found:
             try:
                 found.append(compute())
             except Missing as reason:
-                found.append(reason)
-        known = found[0]
-        if isinstance(known, Missing):
-            raise Missing(str(known))
-        return known
+                missing.append(str(reason))
+                raise
+        return found[0]
 
     return kept
 

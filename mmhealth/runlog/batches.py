@@ -18,8 +18,8 @@ CACHE_BYTES = 32 << 20
 """Decoded rows of sealed segments that a table keeps at hand; more where that is not enough for one
 row group of each writer."""
 
-_Name = tuple[str, int, tuple[str, ...] | None]
-"""File, row group and columns."""
+_Name = tuple[Segment, int, frozenset[str] | None]
+"""Segment, row group and the columns that were asked for."""
 
 
 class Batches:
@@ -33,6 +33,8 @@ class Batches:
         """Files that were whole when they were found and cannot be read any more, by name."""
         self._sealed: dict[Writer, list[SealedBatches]] = {}
         """In the order of their first batch."""
+        self._last: dict[Writer, SealedBatches] = {}
+        """Where the batch was that was last asked for: mostly the writer's next one is, too."""
         self._tails: dict[Writer, dict[int, pa.Table]] = {}
         self._numbers: dict[Writer, Numbers] = {}
         """Of all that is here."""
@@ -76,6 +78,7 @@ class Batches:
         new = found.batches
         self.lost.pop(new.segment.path.name, None)
         held = self._sealed.setdefault(found.writer, [])
+        self._last.pop(found.writer, None)
         within = slice(
             bisect_left(held, new.first, key=_first), bisect_right(held, new.last, key=_first)
         )
@@ -137,8 +140,8 @@ class Batches:
             frame = pl.from_arrow(place.select(names))
             assert isinstance(frame, pl.DataFrame)
             return frame
-        names = None if columns is None else _there(place.schema.names, columns)
-        parts = [self._group(place.segment, group, names) for group in place.groups]
+        wanted = None if columns is None else frozenset(columns)
+        parts = [self._group(place.segment, group, wanted) for group in place.groups]
         whole = parts[0] if len(parts) == 1 else pl.concat(parts)
         return whole.slice(place.offset, place.num_rows)
 
@@ -148,6 +151,7 @@ class Batches:
         assert holder is not None
         self.lost[holder.segment.path.name] = reason
         self._sealed[key.writer].remove(holder)
+        self._last.pop(key.writer, None)
         left = self._numbers[key.writer] = Numbers()
         left.add(np.array(sorted(self._tails[key.writer]), np.int64))
         for batches in self._sealed[key.writer]:
@@ -155,18 +159,27 @@ class Batches:
         return holder
 
     def _holder(self, key: Key) -> SealedBatches | None:
-        if key not in self or key.seq in self._tails.get(key.writer, ()):
+        writer, seq = key
+        last = self._last.get(writer)
+        if last is not None and seq in last:
+            return last
+        if key not in self or seq in self._tails.get(writer, ()):
             return None
-        held = self._sealed.get(key.writer, [])
-        places = range(bisect_right(held, key.seq, key=_first) - 1, -1, -1)
-        return next((held[place] for place in places if key.seq in held[place]), None)
+        held = self._sealed.get(writer, [])
+        places = range(bisect_right(held, seq, key=_first) - 1, -1, -1)
+        found = next((held[place] for place in places if seq in held[place]), None)
+        if found is not None:
+            self._last[writer] = found
+        return found
 
-    def _group(self, segment: Segment, group: int, columns: tuple[str, ...] | None) -> pl.DataFrame:
-        name = segment.path.name, group, columns
+    def _group(self, segment: Segment, group: int, columns: frozenset[str] | None) -> pl.DataFrame:
+        name = segment, group, columns
         if (frame := self._cache.get(name)) is not None:
             self._cache.move_to_end(name)
             return frame
-        frame = segment.read_frame(group, columns)
+        frame = segment.read_frame(
+            group, None if columns is None else _there(segment.schema.names, columns)
+        )
         self._cache[name] = frame
         size = frame.estimated_size("b")
         self._cached_bytes += size
@@ -188,6 +201,6 @@ def _is_part_of(old: SealedBatches, new: SealedBatches) -> bool:
     return bool(np.isin(old.seqs, new.numbers).all())
 
 
-def _there(names: Sequence[str], columns: Collection[str]) -> tuple[str, ...]:
-    wanted = set(columns)
-    return tuple(name for name in names if name in wanted)
+def _there(names: Sequence[str], columns: Collection[str]) -> list[str]:
+    wanted = frozenset(columns)
+    return [name for name in names if name in wanted]

@@ -107,10 +107,10 @@ class CommitTable:
         """A column: a view that holds until commits are taken in."""
         return self._rows[name]
 
-    @property
-    def names(self) -> list[str]:
-        """Of all columns."""
-        return self._rows.names
+    def place(self, step: int) -> slice:
+        """Where the commits of a step are."""
+        every = self["step"]
+        return slice(int(every.searchsorted(step)), int(every.searchsorted(step, "right")))
 
     def has(self, step: int) -> bool:
         """Whether some rank has committed a step."""

@@ -1,13 +1,12 @@
 """Which commits stand, which are hidden, and which step they complete."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import isnan
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmhealth.runlog.commit_table import NONE, CommitTable, Rows
+from mmhealth.runlog.commit_table import COMMIT_COLUMNS, NONE, CommitTable, Rows
 from mmhealth.runlog.intervals import BoolArray, IntArray, distinct
 from mmhealth.runlog.layout import Writer
 from mmhealth.runlog.scan import Key
@@ -23,9 +22,11 @@ class StepKey(NamedTuple):
     step: int
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One rank's commit of one step: of its row in the table ``steps`` what is always at hand."""
+class Commit(NamedTuple):
+    """One rank's commit of one step: of its row in the table ``steps`` what is always at hand.
+
+    After the writer in the order of `COMMIT_COLUMNS`.
+    """
 
     writer: Writer
     seq: int
@@ -84,12 +85,13 @@ class Commits:
         """The commits of a step, by rank; empty where there are none."""
         if (table := self.tables.get(key.attempt)) is None:
             return {}
-        every = table["step"]
-        begin, end = np.searchsorted(every, key.step), np.searchsorted(every, key.step, "right")
-        names = table.names
-        rows = zip(*(table[name][begin:end].tolist() for name in names), strict=True)
-        found = (_commit(key.attempt, dict(zip(names, row, strict=True))) for row in rows)
-        return {commit.writer.rank: commit for commit in found}
+        place = table.place(key.step)
+        columns = [table[name][place].tolist() for name in ("seq", *COMMIT_COLUMNS)]
+        ranks: list[int] = table["rank"][place].tolist()
+        return {
+            rank: Commit(Writer(rank, key.attempt), *map(_said, row))
+            for rank, *row in zip(ranks, *columns, strict=True)
+        }
 
     @property
     def starts(self) -> dict[int, int]:
@@ -138,7 +140,8 @@ class Commits:
 
     def ranks_expected(self, key: StepKey) -> int:
         """Commits that make a step complete."""
-        return max(commit.ranks_expected for commit in self.of(key).values())
+        table = self.tables[key.attempt]
+        return int(table["ranks_expected"][table.place(key.step)].max())
 
     def are_overdue(self, attempt: int, steps: IntArray) -> BoolArray:
         """Whether the run has gone on so far that steps still incomplete are judged as they are.
@@ -165,9 +168,6 @@ class Commits:
         return min(later, default=float("inf"))
 
 
-def _commit(attempt: int, row: dict[str, Any]) -> Commit:
-    writer = Writer(row.pop("rank"), attempt)
-    if isnan(row["time"]):
-        row["time"] = None
-    said: dict[str, Any] = {name: None if v == NONE else v for name, v in row.items()}
-    return Commit(writer, **said)
+def _said(value: Any) -> Any:
+    """What a commit says in a column; None for what stands for nothing."""
+    return None if value == NONE or isnan(value) else value

@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmhealth.schema import TABLES
 
@@ -34,8 +34,7 @@ _TAIL = re.compile(r"(\d+)-(\d+)-(\d+)\.open\.arrows")
 _WRITER = re.compile(r"(\d+)-(\d+)\.json")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Writer:
+class Writer(NamedTuple):
     """Whoever wrote a row: one rank in one attempt."""
 
     rank: int

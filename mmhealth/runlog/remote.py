@@ -30,6 +30,7 @@ class RemoteStore:
     """Paths are relative to the run. Pickled, it goes without what it has kept."""
 
     listings = 1
+    is_far = True
     root = Path()
 
     def __init__(self, objects: ObjectStore) -> None:

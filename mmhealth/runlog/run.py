@@ -58,21 +58,23 @@ class Tail:
     """Where steps go that could not be read: the next tail has them once more."""
     summary: Callable[[StepKey], Summary | None] = lambda _: None
     """Of a reduced step what was measured, as JSON."""
+    is_far: bool = False
+    """Whether reading mostly waits; see `Store.is_far`."""
 
     def __iter__(self) -> Iterator[StepData]:
         """The steps with all their columns, as `read` brings them."""
         return self.read()
 
     def read(self, columns: Collection[str] | None = None) -> Iterator[StepData]:
-        """The steps, a few read ahead: no more need be held in memory.
+        """The steps, a few read ahead where reading waits: no more need be held in memory.
 
         The run is not to be used until they are all there.
         """
-        return read_ahead(
-            lambda key: self.build(key, columns),
-            self.keys,
-            lambda data: len(data.trajectories) + len(data.updates),
-        )
+
+        def step(key: StepKey) -> StepData:
+            return self.build(key, columns)
+
+        return read_ahead(step, self.keys) if self.is_far else map(step, self.keys)
 
     @property
     def steps(self) -> list[StepData]:
@@ -162,8 +164,15 @@ class Run:
             due = self._are_due(attempt, steps)
             ready += [StepKey(attempt, step) for step in steps[due].tolist()]
             self._undecided |= {StepKey(attempt, step) for step in steps[~due].tolist()}
-        starts, again = self._held.commits.starts, self._again
-        return Tail(ready, starts, self._build, self._source, again, self._held.reduced.summary)
+        return Tail(
+            ready,
+            self._held.commits.starts,
+            self._build,
+            self._source,
+            self._again,
+            self._held.reduced.summary,
+            self._held.store.is_far,
+        )
 
     def step_data(self, step: int) -> StepData | None:
         """Everything about one visible step; None when there is none."""
@@ -261,8 +270,7 @@ class Run:
         """Rows of a table, one visible step after the other: no more need be held in memory.
 
         All columns or those named that are there, beside ``step``, ``rank`` and ``attempt``; late
-        values of trajectories are filled in. Steps are read ahead: the run is not to be used until
-        they are all there.
+        values of trajectories are filled in. The run is not to be used until they are all there.
         """
 
         def rows(key: StepKey) -> pl.DataFrame:
@@ -271,7 +279,8 @@ class Run:
             wanted = None if columns is None else {*keys, *columns}
             return amend(self._held.committed_frame(table, [key], wanted), late)
 
-        parts = read_ahead(rows, self._held.commits.visible(), len)
+        steps = self._held.commits.visible()
+        parts = read_ahead(rows, steps) if self._held.store.is_far else map(rows, steps)
         return (part for part in parts if part.width)
 
     @cached_property

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +26,7 @@ Place: TypeAlias = pa.Table | Piece
 """Where the rows of a batch are: read from a tail, or in a sealed segment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """Names one batch of one table."""
 
     writer: Writer

@@ -43,6 +43,10 @@ class Store(Protocol):
     def listings(self) -> int:
         """How often a poll may list a folder until all that it lists is there."""
 
+    @property
+    def is_far(self) -> bool:
+        """Whether whoever reads mostly waits: then it pays to read ahead in another thread."""
+
     def look(self) -> None:
         """Look anew at which files there are."""
 
@@ -75,6 +79,7 @@ class FolderStore:
     root: Path
 
     listings = 10
+    is_far = False
 
     @property
     def place(self) -> Path:

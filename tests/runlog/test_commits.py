@@ -68,7 +68,7 @@ class Slow:
 
 
 def row(commit: Commit) -> pl.DataFrame:
-    said = {n: getattr(commit, n) for n in Commit.__slots__ if n not in ("writer", "seq")}
+    said = {n: v for n, v in commit._asdict().items() if n not in ("writer", "seq")}
     return pl.DataFrame(said, schema_overrides={"time": pl.Float64}, strict=False)
 
 

@@ -11,8 +11,11 @@ from mmhealth.errors import RecordError, RunNotFoundError
 from mmhealth.place import RunUrl, run_place
 from mmhealth.runlog.layout import to_json
 
+MOST = 2**31 - 1
+"""The largest number of a rank or an attempt, and of ranks."""
 
-def whole_number(name: str, value: Any, *, least: int = 0) -> int:
+
+def whole_number(name: str, value: Any, *, least: int = 0, most: int | None = None) -> int:
     """An integer, also from NumPy or torch. Raises RecordError."""
     try:
         number = operator.index(value)
@@ -20,6 +23,8 @@ def whole_number(name: str, value: Any, *, least: int = 0) -> int:
         raise RecordError(f"{name} {value!r} is not a whole number") from None
     if number < least:
         raise RecordError(f"{name} {number} is less than {least}")
+    if most is not None and number > most:
+        raise RecordError(f"{name} {number} is more than {most}")
     return number
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmhealth.errors import RecordError
+from mmhealth.runlog.arguments import MOST, whole_number
 from mmhealth.runlog.layout import Writer, create_json, list_writers, writer_path
 from mmhealth.runlog.rejoin import Left, hold_writer, read_left
 
@@ -47,7 +48,8 @@ def claim_attempt(
     if attempt is None and (given := os.environ.get(ATTEMPT_VARIABLE)) is not None:
         if not given.isdecimal():
             raise RecordError(f"{ATTEMPT_VARIABLE}={given!r} is not a number")
-        attempt = int(given) + int(os.environ.get(_RESTARTS, "0"))
+        number = int(given) + int(os.environ.get(_RESTARTS, "0"))
+        attempt = whole_number(ATTEMPT_VARIABLE, number, most=MOST)
     if attempt is None and rejoin:
         raise RecordError("rejoin: say which attempt, as mmhealth.new_attempt issued it")
     if attempt is None and world_size > 1:

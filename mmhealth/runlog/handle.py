@@ -8,7 +8,7 @@ from inspect import signature
 from typing import Any, Self
 
 from mmhealth.errors import RecordError
-from mmhealth.runlog.arguments import folder, whole_number
+from mmhealth.runlog.arguments import MOST, folder, whole_number
 from mmhealth.runlog.attempt import new_attempt
 from mmhealth.runlog.recorder import Recorder
 
@@ -64,8 +64,10 @@ class RecorderHandle:
         if unknown := sorted(set(options) - known):
             raise RecordError(f"{', '.join(unknown)}: no keyword of Recorder")
         path = folder("run_dir", run_dir)
-        size = whole_number("world_size", world_size, least=1)
-        number = new_attempt(path) if attempt is None else whole_number("attempt", attempt)
+        size = whole_number("world_size", world_size, least=1, most=MOST)
+        number = (
+            new_attempt(path) if attempt is None else whole_number("attempt", attempt, most=MOST)
+        )
         return cls(str(path), size, number, options=options)
 
     def of(self, rank: int) -> Self:

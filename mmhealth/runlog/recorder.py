@@ -16,6 +16,7 @@ from mmhealth._version import __version__
 from mmhealth.errors import RecordError
 from mmhealth.place import RunUrl
 from mmhealth.runlog.arguments import (
+    MOST,
     encodable,
     folder,
     object_url,
@@ -111,12 +112,14 @@ class Recorder:
         seal_every: float | None = None,
         strict: bool = False,
     ) -> None:
-        rank = whole_number("rank", rank)
-        world_size = whole_number("world_size", world_size, least=1)
+        rank = whole_number("rank", rank, most=MOST)
+        world_size = whole_number("world_size", world_size, least=1, most=MOST)
         if rank >= world_size:
             raise RecordError(f"rank {rank} is not one of world_size {world_size}")
-        attempt = None if attempt is None else whole_number("attempt", attempt)
-        start_step = None if start_step is None else whole_number("start_step", start_step)
+        attempt = None if attempt is None else whole_number("attempt", attempt, most=MOST)
+        start_step = (
+            None if start_step is None else whole_number("start_step", start_step, most=2**63 - 1)
+        )
         time_budget = seconds("time_budget", time_budget)
         if compact_segments is not None:
             compact_segments = whole_number("compact_segments", compact_segments, least=2)

@@ -89,11 +89,8 @@ def read_left(run_dir: Path, writer: Writer) -> Left:
     left = Left(about=_read_about(writer_path(run_dir, writer)))
     for table in TABLES:
         for _ in range(10):
-            try:
-                _read_table(run_dir / table, writer, left)
+            if _read_table(run_dir / table, writer, left):
                 break
-            except FileNotFoundError:
-                continue  # It has just been sealed: look again.
     return left
 
 
@@ -122,22 +119,31 @@ def _read_about(path: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _read_table(folder: Path, writer: Writer, left: Left) -> None:
-    table = folder.name
+def _read_table(folder: Path, writer: Writer, left: Left) -> bool:
+    """False where a file is gone that was there: it was sealed, or compacted, and what it held is
+    in another."""
+    whole = True
     for path in list_folder(folder):
         name = parse_segment(path)
         if name is None or name.writer != writer:
             continue
-        left.use(table, (name.last if isinstance(name, Sealed) else name.first - 1))
-        for seq, rows in _batches(name):
-            left.use(table, seq)
-            left.rows[table][seq] = rows
-        if table == "steps":
-            for commit in _commits(name):
-                left.steps.add(commit["step"])
-                for named in _COMMITTED:
-                    if (spoken_of := commit.get(f"{named}_seq")) is not None:
-                        left.use(named, spoken_of)
+        left.use(folder.name, (name.last if isinstance(name, Sealed) else name.first - 1))
+        try:
+            _read_segment(folder.name, name, left)
+        except FileNotFoundError:
+            whole = False
+    return whole
+
+
+def _read_segment(table: str, name: Sealed | OpenTail, left: Left) -> None:
+    for seq, rows in _batches(name):
+        left.use(table, seq)
+        left.rows[table][seq] = rows
+    for commit in _commits(name) if table == "steps" else ():
+        left.steps.add(commit["step"])
+        for named in _COMMITTED:
+            if (spoken_of := commit.get(f"{named}_seq")) is not None:
+                left.use(named, spoken_of)
 
 
 def _batches(name: Sealed | OpenTail) -> list[tuple[int, int]]:

@@ -177,6 +177,9 @@ def test_strict_raises_instead(tmp_path: Path) -> None:
 def test_arguments_that_make_no_sense_raise_before_training(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="rank 2"):
         Recorder(tmp_path / "run", rank=2, world_size=2)
+    for name in ("rank", "attempt"):  # readers hold them as numbers of 32 bits
+        with pytest.raises(RecordError, match=f"{name} 2147483648 is more than 2147483647"):
+            Recorder(tmp_path / "run", **{"world_size": 2**31 - 1, name: 2**31})
     with pytest.raises(RecordError, match="loss_ratio"):
         Recorder(tmp_path / "run", loss_ratio="word")  # type: ignore[arg-type]
     with pytest.raises(RecordError, match="new_attempt"):

@@ -187,3 +187,18 @@ def test_handles_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         RecorderHandle.issue(tmp_path / "run", world_size=2, los_ratio="token")
     with pytest.raises(RecordError, match="say which attempt"):
         Recorder(tmp_path / "run", rejoin=True)
+
+
+def test_a_file_that_is_listed_and_gone_hides_no_other(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with Recorder(run, attempt=0, rejoin=True) as rec:
+        for step in range(3):
+            rec.log_step(step, row(step))
+    gone = run / "steps" / "0-0-000000000-000000000-00000000.parquet"  # listed before the others
+    gone.symlink_to(run / "nowhere")
+    with Recorder(run, attempt=0, rejoin=True) as rec:
+        for step in range(2, 5):
+            rec.log_step(step, row(step, life=1))
+    found = open_run(run)
+    assert found.steps["step"].to_list() == [0, 1, 2, 3, 4]
+    assert found.trajectories["life"].to_list() == [0] * 3 * ROWS + [1] * 2 * ROWS

@@ -98,7 +98,7 @@ def _batch(rng: np.random.Generator, fate: str, progress: float) -> dict[str, An
     advantage = rng.normal(size=rows)
     live = {
         "declining": 1.0 - 0.65 * progress,
-        "collapsing": 1.0 if progress < 0.35 else max(0.06, 1.0 - 2.2 * (progress - 0.35)),
+        "collapsing": min(1.0, max(0.06, 1.0 - 3.0 * (progress - 0.2))),
         "rescued": 0.08 if 0.3 < progress < 0.5 else 1.0,
     }.get(fate, 1.0)
     advantage[rng.random(rows) > live] *= 0.01

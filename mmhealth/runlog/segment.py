@@ -15,6 +15,7 @@ from mmhealth.runlog.layout import (
     DAMAGED_SUFFIX,
     OpenTail,
     Writer,
+    list_writers,
     parse_segment,
     sealed_path,
     sync,
@@ -25,8 +26,12 @@ from mmhealth.runlog.tail import TailPosition, read_tail
 
 METADATA_KEY = b"mmhealth"
 _BLANKS = bytes.maketrans(b"[]}", b"   ")
-_GROUP_ROWS = 1 << 15
-"""Rows from which on a row group ends with the batch: what a reader decodes at once."""
+_GROUP_ROWS, _LEAST_GROUP_ROWS = 1 << 15, 1 << 12
+"""Rows from which on a row group ends with the batch, which a reader decodes at once: of few ranks,
+and of many."""
+_ROWS_AT_HAND = 1 << 19
+"""Who reads step by step has a row group of each rank at hand: so many rows, where groups may be
+small enough."""
 
 
 def write_segment(
@@ -79,21 +84,26 @@ def _write(
         column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
         write_page_checksum=True,
     ) as parquet:
-        for group in _groups(schema, [rows for _, rows in batches], tables):
+        for group in _groups(schema, [rows for _, rows in batches], tables, _group_rows(path)):
             parquet.write_table(group, row_group_size=max(group.num_rows, 1))
         # In the schema's own metadata it would stand twice, and be decoded with each opening.
         parquet.add_key_value_metadata({METADATA_KEY: described})
 
 
+def _group_rows(path: Path) -> int:
+    ranks = {writer.rank for writer in list_writers(path.parent.parent)}
+    return min(max(_ROWS_AT_HAND // max(len(ranks), 1), _LEAST_GROUP_ROWS), _GROUP_ROWS)
+
+
 def _groups(
-    schema: pa.Schema, sizes: Sequence[int], tables: Iterable[pa.Table]
+    schema: pa.Schema, sizes: Sequence[int], tables: Iterable[pa.Table], least: int
 ) -> Iterator[pa.Table]:
     """The rows in row groups: each ends with a batch, the first that fills it."""
     source, held = iter(tables), list[pa.Table]()
     there = wanted = 0
     for number, size in enumerate(sizes, 1):
         wanted += size
-        if wanted < _GROUP_ROWS and number < len(sizes):
+        if wanted < least and number < len(sizes):
             continue
         while there < wanted:
             held.append(next(source).replace_schema_metadata(None))

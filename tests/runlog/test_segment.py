@@ -149,3 +149,19 @@ def test_a_segment_whose_footer_makes_no_sense_is_quarantined(
     pq.write_table(rows, file)
     made = file.rename(sealed_path(file.parent, Writer(0, 0), 90, 90, checksum_of(file)[0]))
     assert [q.file for q in open_run(run_dir).status().quarantined] == [f"updates/{made.name}"]
+
+
+@pytest.mark.parametrize(("ranks", "groups"), [(1, [20_000]), (64, [10_000, 10_000])])
+def test_the_more_ranks_the_fewer_rows_a_reader_has_to_decode_of_each_at_once(
+    tmp_path: Path, ranks: int, groups: list[int]
+) -> None:
+    run = tmp_path / "run"
+    others = [Recorder(run, rank=rank, world_size=ranks, attempt=0) for rank in range(1, ranks)]
+    with Recorder(run, rank=0, world_size=ranks, attempt=0) as rec:
+        for step in range(10):
+            rec.log_step(step, {"reward": np.zeros(2_000)})
+    for other in others:
+        other.close()
+    [file] = (run / "trajectories").glob("*.parquet")
+    footer = pq.read_metadata(file)
+    assert [footer.row_group(n).num_rows for n in range(footer.num_row_groups)] == groups

@@ -34,13 +34,13 @@ def write_long_run(
     for folder in (*TABLES, WRITERS):
         (path / folder).mkdir(parents=True, exist_ok=True)
     for rank in range(ranks):
-        writer = Writer(rank, 0)
+        ended = {"rank": rank, "last_seq": dict.fromkeys(TABLES, steps - 1)}
+        writer_path(path, Writer(rank, 0)).write_text(json.dumps(about | ended))
+    for rank in range(ranks):
         for first in range(0, steps, steps_a_segment or steps):
             last = min(first + (steps_a_segment or steps), steps)
             for table in TABLES:
-                _write(path / table, writer, one[table], first, last)
-        ended = {"rank": rank, "last_seq": dict.fromkeys(TABLES, steps - 1)}
-        writer_path(path, writer).write_text(json.dumps(about | ended))
+                _write(path / table, Writer(rank, 0), one[table], first, last)
     (template / RUN_FILE).rename(path / RUN_FILE)
     shutil.rmtree(template)
     return path

@@ -32,6 +32,7 @@ from mmhealth.health.rows import (
     last_update,
     present,
     with_role,
+    with_roles,
 )
 from mmhealth.health.second_moments import by_slice
 from mmhealth.health.step_intervals import Demand, Found, step_intervals, without_signal
@@ -111,8 +112,8 @@ def step_metrics(
     out = Collector(wanted)
     sampled = Rows(with_role(data.trajectories, SAMPLED_ROLES), "sampled")
     last = last_update(data.updates)
-    used_sampled = Rows(with_role(last, SAMPLED_ROLES), "sampled")
-    used_update = Rows(with_role(last, UPDATE_ROLES), "update")
+    of_sampled, of_update = with_roles(last, SAMPLED_ROLES, UPDATE_ROLES)
+    used_sampled, used_update = Rows(of_sampled, "sampled"), Rows(of_update, "update")
     out.values |= {
         "step": data.step,
         "attempt": data.attempt,

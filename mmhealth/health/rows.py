@@ -157,12 +157,19 @@ def once(compute: Callable[[], Value]) -> Callable[[], Value]:
 
 def with_role(frame: pl.DataFrame, roles: tuple[str, ...]) -> pl.DataFrame:
     """The rows of these roles; a row without one was used."""
+    return with_roles(frame, roles)[0]
+
+
+def with_roles(frame: pl.DataFrame, *of: tuple[str, ...]) -> list[pl.DataFrame]:
+    """`with_role` for several choices of roles, which are looked through once."""
     if frame.is_empty():
-        return frame
+        return [frame] * len(of)
     role = frame["role"]
-    if role.has_nulls() or not (role == role[0]).all():
-        return frame.filter(role.fill_null("used").is_in(roles))
-    return frame if role[0] in roles else frame.clear()
+    first = role[0]
+    if role.has_nulls() or not (role == first).all():
+        named = role.fill_null("used")
+        return [frame.filter(named.is_in(roles)) for roles in of]
+    return [frame if first in roles else frame.clear() for roles in of]
 
 
 def last_update(updates: pl.DataFrame) -> pl.DataFrame:

@@ -126,7 +126,10 @@ def _with_writers(
     """Add who wrote the rows: so many of the first writer, then so many of the next."""
     about = {"rank": [w.rank for w in writers], "attempt": [w.attempt for w in writers]}
     clash = [name for name in about if name in frame.columns]
-    owner = [pl.Series(name, np.repeat(np.array(v, np.int64), rows)) for name, v in about.items()]
+    if len(writers) == 1:
+        owner = [constant(name, numbers[0], len(frame)) for name, numbers in about.items()]
+    else:
+        owner = [pl.Series(n, np.repeat(np.array(v, np.int64), rows)) for n, v in about.items()]
     return (frame.drop(clash) if clash else frame).hstack(owner)
 
 

@@ -125,12 +125,15 @@ class FolderStore:
         """See `Store.parquet`."""
         place = str(path)
         try:
-            with pq.ParquetFile(
-                place,
-                metadata=_FOOTERS.get(place),
-                page_checksum_verification=True,
-                pre_buffer=False,
-            ) as file:
+            with (
+                pa.OSFile(place) as source,  # of a path Arrow first finds out the file system
+                pq.ParquetFile(
+                    source,
+                    metadata=_FOOTERS.get(place),
+                    page_checksum_verification=True,
+                    pre_buffer=False,
+                ) as file,
+            ):
                 _FOOTERS.keep(place, file.metadata)
                 yield file
         except FileNotFoundError as error:

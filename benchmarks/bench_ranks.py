@@ -1,7 +1,9 @@
 """A run of many ranks in many small segments: opening, following, reading, before and after
-compaction. Writes docs/benchmarks/ranks.md, each row as soon as it is there.
+compaction. Writes docs/benchmarks/ranks.md, each row as soon as it is there; of 256 ranks
+docs/benchmarks/ranks_256.md.
 
-100,000 steps take an hour; `--steps 1000 10000` a few minutes.
+    python benchmarks/bench_ranks.py                # the 100,000 steps take most of an hour
+    python benchmarks/bench_ranks.py --ranks 256 --rows 39 --steps 1000
 """
 
 import argparse
@@ -16,7 +18,7 @@ from tables import machine, write_table
 
 from mmhealth.runlog import compact
 
-RANKS = 64
+RANKS, ROWS = 64, 4
 READ = """
 import gc, json, sys, time
 import pyarrow.parquet
@@ -55,7 +57,7 @@ HEADER = [
 ]
 
 
-def row(path: Path, what: str, steps: int) -> list[str]:
+def row(path: Path, what: str, steps: int, ranks: int) -> list[str]:
     opened, memory, most, first, poll, status = measure(READ, path)
     audit, audit_most = measure(AUDIT, path)
     files = [file for file in path.rglob("*.parquet") if file.is_file()]
@@ -66,7 +68,7 @@ def row(path: Path, what: str, steps: int) -> list[str]:
         f"{first:.2f}",
         f"{1e3 * poll:.0f}",
         f"{status:.2f}",
-        f"{2**20 * memory / (steps * RANKS):.0f}",
+        f"{2**20 * memory / (steps * ranks):.0f}",
         f"{most:.0f}",
         f"{audit:.0f}",
         f"{1e3 * audit / steps:.1f}",
@@ -78,30 +80,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--segment", type=int, default=50, help="steps of a small segment")
-    parser.add_argument("--rows", type=int, default=4, help="trajectories of a rank and step")
+    parser.add_argument("--ranks", type=int, default=RANKS)
+    parser.add_argument("--rows", type=int, default=ROWS, help="trajectories of a rank and step")
     parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()) / "mmhealth-bench")
     asked = parser.parse_args()
     about = (
-        f"{RANKS} ranks of {asked.rows} trajectories a step; small segments have {asked.segment} "
-        "steps. *First* is the first look, which names all steps, *poll* one that finds nothing "
-        "new. *Bytes held*: by an open run, of each (step, rank), the libraries among them. The "
-        "audit is `mmhealth audit --no-cache` from its start to its end, in one process. "
-        + machine()
+        f"{asked.ranks} ranks of {asked.rows} trajectories a step; small segments have "
+        f"{asked.segment} steps. *First* is the first look, which names all steps, *poll* one that "
+        "finds nothing new. *Bytes held*: by an open run, of each (step, rank), the libraries "
+        "among them. The audit is `mmhealth audit --no-cache` from its start to its end, in one "
+        "process. " + machine()
     )
+    name, title, command = "ranks", "Many ranks, many small segments", "bench_ranks.py"
+    if asked.ranks != RANKS:
+        name = f"ranks_{asked.ranks}"
+        command += (
+            f" --ranks {asked.ranks} --rows {asked.rows} --steps {' '.join(map(str, asked.steps))}"
+        )
     rows: list[list[str]] = []
-
-    def add(found: list[str]) -> None:
-        rows.append(found)
-        write_table("ranks", "Many ranks, many small segments", about, HEADER, rows)
-
     for steps in asked.steps:
-        path = asked.dir / f"ranks-{steps}"
+        path, what = asked.dir / f"ranks-{steps}", "small segments"
         shutil.rmtree(path, ignore_errors=True)
-        write_long_run(path, steps, ranks=RANKS, rows=asked.rows, steps_a_segment=asked.segment)
-        add(row(path, "small segments", steps))
-        begun = time.perf_counter()
-        compact(path)
-        add(row(path, f"compacted in {time.perf_counter() - begun:.0f} s", steps))
+        write_long_run(
+            path, steps, ranks=asked.ranks, rows=asked.rows, steps_a_segment=asked.segment
+        )
+        for is_compacted in (False, True):
+            if is_compacted:
+                begun = time.perf_counter()
+                compact(path)
+                what = f"compacted in {time.perf_counter() - begun:.0f} s"
+            rows.append(row(path, what, steps, asked.ranks))
+            write_table(name, title, about, HEADER, rows, command=command)
         shutil.rmtree(path)
 
 

@@ -18,11 +18,19 @@ def machine() -> str:
 
 
 def write_table(
-    name: str, title: str, about: str, header: list[str], rows: list[list[str]]
+    name: str,
+    title: str,
+    about: str,
+    header: list[str],
+    rows: list[list[str]],
+    *,
+    command: str | None = None,
 ) -> None:
-    """Print a Markdown table and write it to docs/benchmarks/."""
+    """Print a Markdown table and write it to docs/benchmarks/; ``command`` is what wrote it, where
+    that is more than the script of the same name."""
     table = markdown_table(header, rows)
-    text = f"# {title}\n\n{about}\nWritten by `benchmarks/bench_{name}.py`.\n\n{table}\n"
+    written = f"Written by `benchmarks/{command or f'bench_{name}.py'}`."
+    text = f"# {title}\n\n{about}\n{written}\n\n{table}\n"
     DOCS.mkdir(parents=True, exist_ok=True)
     (DOCS / f"{name}.md").write_text(text, encoding="utf-8")
     print(text)
